@@ -1,0 +1,28 @@
+.PHONY: demo test lint bench clean
+
+demo: .venv/demo-ready
+	.venv/bin/simtrain plan llama-3-70b dgx-h100 --gpus 512 --seq 8192 --global-batch 1024 --tokens 15T
+
+test: .venv/test-ready lint
+	.venv/bin/pytest
+
+lint: .venv/test-ready
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: .venv/test-ready
+	.venv/bin/pytest benchmarks --benchmark-only --override-ini addopts=-q
+
+.venv/demo-ready: pyproject.toml
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/test-ready: pyproject.toml
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@ .venv/demo-ready
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,54 @@
+"""`simtrain show`: what the program knows, with evidence and source of every number."""
+
+from typing import Annotated, Any
+
+import typer
+
+HELP = """List what is known, or show one thing with the evidence and source of every number.
+
+Examples:
+
+    simtrain show models
+
+    simtrain show clusters dgx-h100
+
+    simtrain show devices h100-sxm-80gb --json"""
+
+
+def show(
+    kind: Annotated[str, typer.Argument(help="devices, nodes, clusters, models, stacks, precisions or optimizers.")],
+    name: Annotated[str | None, typer.Argument(help="One of them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Print names, or one description."""
+    from simtrain.cli.output import console, print_json
+    from simtrain.errors import Problem, WrongInput, nearest
+    from simtrain.spec import load
+    from simtrain.spec.catalog import model, model_names
+    from simtrain.spec.library import names
+    from simtrain.views.document import FORMAT_VERSION
+    from simtrain.views.tables import print_facts
+
+    kinds: dict[str, tuple[tuple[str, ...], Any]] = {
+        "devices": (names(load.DEVICES), load.device),
+        "nodes": (names(load.NODES), load.node),
+        "clusters": (names(load.CLUSTERS), load.cluster),
+        "models": (model_names(), model),
+        "stacks": (names(load.STACKS), load.stack),
+        "precisions": (names(load.PRECISIONS), load.precision),
+        "optimizers": (names(load.OPTIMIZERS), load.optimizer),
+    }
+    if kind not in kinds:
+        raise WrongInput([Problem("KIND", kind, "is not known", nearest(kind, kinds))])
+    known, read = kinds[kind]
+    if name is None:
+        if as_json:
+            print_json({"format_version": FORMAT_VERSION, kind: list(known)})
+        else:
+            console().print("\n".join(known))
+        return
+    data = read(name).model_dump(mode="json")
+    if as_json:
+        print_json({"format_version": FORMAT_VERSION, kind.removesuffix("s"): data})
+    else:
+        print_facts(console(), name, data)

@@ -1,0 +1,191 @@
+"""The only wiring of the stages: job and plans in, time, memory and their make-up out."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.workload.flops import model_flops
+from simtrain.price.blocks import CATEGORIES, BlockTime, Machine, block_time
+from simtrain.price.collectives import network
+from simtrain.price.profile import attention_kernel, profile
+from simtrain.price.step import hop_seconds, sync_time
+from simtrain.price.uncertainty import relative_width
+from simtrain.spec.job import Job
+from simtrain.spec.plan import PlanTable
+from simtrain.timeline.closed_form import exposed_gather, exposed_reduction, pipeline
+from simtrain.timeline.memory import Memory, memory
+from simtrain.workload.op import Block
+from simtrain.workload.program import Program, program
+from simtrain.workload.strategies.recompute import SELECTIVE, full_share
+
+Array = NDArray[np.float64]
+TERMS: Final = (
+    *CATEGORIES,
+    "bubble",
+    "pipeline communication",
+    "gradient reduction",
+    "parameter gathering",
+    "optimizer",
+    "step overhead",
+)
+"""What a step's seconds are spent on: these sum to the step time."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Predictions for every plan of a table; arrays of shape (plans,) unless said."""
+
+    job: Job
+    plans: PlanTable
+    step_time: Array
+    """Seconds."""
+    memory: Memory
+    capacity: float
+    """Bytes of one device."""
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether the fullest device holds the plan."""
+        return self.memory.total <= self.capacity
+
+    @property
+    def tokens_per_second(self) -> Array:
+        """Trained positions a second, whole job."""
+        return self.plans.global_batch * self.job.sequence / self.step_time
+
+    def mfu(self, causal: bool) -> Array:
+        """Model FLOP/s utilisation; `causal` counts attention under the mask (half), else in full."""
+        peak = self.job.cluster.device.peak[reported_format(self.job)].value
+        flops = model_flops(self.job.model, self.job.sequence, causal) * self.plans.global_batch
+        return np.asarray(flops / (self.step_time * self.job.devices * peak))
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Where the time goes, for the few plans worth looking at."""
+
+    terms: Array
+    """Seconds by TERMS, shape (terms, plans)."""
+    measured: Array
+    """Share of the busy time that rests on measured kernels or collectives."""
+    low: Array
+    high: Array
+    """Step time interval, seconds."""
+    hardware_flops: Array
+    """FLOP of one step, recomputation included."""
+
+
+def reported_format(job: Job) -> str:
+    """The number format whose peak MFU is counted against: the matmul format of the job."""
+    return job.precision.matmul
+
+
+def machine(job: Job) -> Machine:
+    """Profile, network and attention kernel of a job."""
+    device = profile(job.cluster.device)
+    return Machine(
+        profile=device,
+        network=network(job.cluster, job.domain),
+        attention_kernel=attention_kernel(device, job.stack.attention_kernel.value),
+    )
+
+
+def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:
+    """Step time and memory of every plan."""
+    described, priced = _priced(job, plans, on)
+    terms = _step(described, priced, on, total=True)
+    return Estimate(job, plans, terms.sum(axis=0), memory(described), job.cluster.device.memory.value)
+
+
+def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
+    """Make-up, evidence and interval of a few plans' step time."""
+    described, priced = _priced(job, plans, on)
+    terms = _step(described, priced, on, total=False)
+    share = _measured_share(described, priced)
+    step_time = terms.sum(axis=0)
+    width = relative_width(share, on.profile.evidence)
+    return Detail(terms, share, step_time * (1 - width), step_time * (1 + width), _hardware_flops(described))
+
+
+def _priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str, BlockTime]]:
+    described = program(job, plans, fused_attention=on.attention_kernel != "unfused")
+    rows = len(described.layers.spread.rows)
+    return described, {block.name: block_time(block, job, on, rows) for block in described.layers.blocks}
+
+
+def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: bool) -> Array:
+    """Seconds by term; with `total` the categories of the busy time are summed into the first row."""
+    job, plans = described.job, described.plans
+    index, spread = described.layers.spread.index, described.stages.spread.index
+    layout, stack = described.stages.layout, job.stack
+    rows = 1 if total else len(CATEGORIES)
+
+    def gathered(parts: Array) -> Array:
+        return (parts.sum(axis=0, keepdims=True) if total else parts)[:, index]
+
+    layers, dense = layout.layers[:, spread], layout.dense[:, spread]
+    full = full_share(plans, layers)
+    selective = (plans.recompute == SELECTIVE) * (1 - full)
+    forward, backward = (np.zeros((rows, *layers.shape)) for _ in range(2))
+    held = {"dense": dense, "moe": layers - dense, "embedding": layout.embedding[:, spread], "head": layout.head[:, spread]}
+    for name, time in priced.items():
+        ahead, back = gathered(time.forward)[:, None, :], gathered(time.backward)[:, None, :]
+        forward += held[name] * ahead
+        backward += held[name] * back
+        if name in ("dense", "moe"):
+            backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
+    stage_forward, stage_backward = forward.sum(axis=0), backward.sum(axis=0)
+    hop = hop_seconds(on, described.hop)
+    run = pipeline(
+        plans, layout.count[:, spread], stage_forward, stage_backward, hop, stack.overlap.pipeline.value
+    )
+    sync = sync_time(job, on, described.stages)
+    reduction = exposed_reduction(
+        plans, sync.reduction[:, spread], stage_backward, stack.overlap.gradient_reduction.value
+    )
+    gather = exposed_gather(
+        plans, sync.gather[:, spread], stage_forward, stage_backward, stack.overlap.parameter_gathering.value
+    )
+    busiest = (forward + backward).transpose(0, 2, 1)[:, np.arange(len(plans)), run.stage]
+    update = sync.update.max(axis=0)[spread]
+    overhead = np.full(len(plans), stack.step_overhead.value)
+    once = np.stack([run.bubble, run.hops, reduction, gather, update, overhead])
+    return np.concatenate([plans.microbatches * busiest, once])
+
+
+def _measured_share(described: Program, priced: dict[str, BlockTime]) -> Array:
+    """Share of one layer's seconds that rest on measured rows (the layer kind the model mostly has)."""
+    name = max((n for n in priced if n in ("dense", "moe")), key=lambda n: priced[n].measured.sum())
+    time = priced[name]
+    share = time.measured / (time.forward.sum(axis=0) + time.backward.sum(axis=0))
+    return np.minimum(share, 1.0)[described.layers.spread.index]
+
+
+def _hardware_flops(described: Program) -> Array:
+    """FLOP the devices execute in a step: model, rebuilt layers and rebuilt core attention."""
+    job, plans = described.job, described.plans
+    layers, dense = described.stages.layout.layers, described.stages.layout.dense
+    count, spread = described.stages.layout.count, described.stages.spread.index
+    totals = {"dense": (count * dense).sum(axis=0)[spread], "moe": (count * (layers - dense)).sum(axis=0)[spread]}
+    full = full_share(plans, job.model.layers / plans.pp)
+    chosen = plans.recompute == SELECTIVE
+    flops = np.zeros(len(plans))
+    for block in described.layers.blocks:
+        ahead, back, core = (part[described.layers.spread.index] for part in _block_flops(block, job))
+        again = full * ahead + (1 - full) * chosen * core if block.name in totals else 0.0
+        flops += totals.get(block.name, 1.0) * (ahead + back + again)
+    return flops * plans.microbatches * plans.tp * plans.cp * plans.dp
+
+
+def _block_flops(block: Block, job: Job) -> tuple[Array, Array, Array]:
+    """Forward, backward and selectively rebuilt FLOP of one rank's block, shape (rows,)."""
+    zero = np.zeros(np.shape(block.input_size))
+    sums = {"forward": zero.copy(), "backward": zero.copy(), "again": zero.copy()}
+    for op in block.ops:
+        flops = getattr(op.work, "flops", 0.0) * op.weight
+        sums[op.phase] += flops
+        if op.phase == "forward" and op.role in job.stack.selective:
+            sums["again"] += flops
+    return sums["forward"], sums["backward"], sums["again"]

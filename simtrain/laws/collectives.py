@@ -1,0 +1,117 @@
+"""Seconds of collectives: latency plus size over bandwidth, as NCCL's tuner estimates them (NCCL src/graph/tuning.cc).
+
+Every argument is a float or an array and broadcasts. Symbols: n `members` of the group, `domains` scale-up domains
+they lie in, `local` = n / domains members in each; sizes (B) are whole messages and bandwidths (B/s) bus bandwidths
+in the convention of nccl-tests (doc/PERFORMANCE.md). Latencies are in s. A group of one member costs its base
+latency at most; callers price it as nothing.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Number = Array | float
+
+
+def ring(
+    size: Number, members: Number, domains: Number, passes: Number, base: Number, near: Number, far: Number, rate: Number
+) -> Array:
+    """Ring of n ranks (s): `passes` 2 for all-reduce, 1 for all-gather or reduce-scatter.
+
+    passes x ((n - domains) near + (domains - 1) far) of latency, passes x (n - 1)/n x size over the bus bandwidth
+    `rate`. tuning.cc: nsteps = 2(n - 1) or n - 1, of which 2(domains - 1) or domains - 1 cross the network;
+    factors as in nccl-tests PERFORMANCE.md.
+    """
+    latency = passes * ((members - domains) * near + (domains - 1) * far)
+    return base + latency + passes * (members - 1) / members * size / rate
+
+
+def tree(size: Number, local: Number, domains: Number, base: Number, near: Number, far: Number, rate: Number) -> Array:
+    """Double binary tree all-reduce (s): up and down a chain of `local` ranks and log2(domains) levels of network.
+
+    Every rank forwards the message twice, so `size` moves at half the bus bandwidth `rate` (tuning.cc; Sanders,
+    Speck and Traeff 2009 for the two complementary trees).
+    """
+    return base + 2 * ((local - 1) * near + np.log2(domains) * far) + 2 * size / rate
+
+
+def switch(size: Number, base: Number, rate: Number) -> Array:
+    """All-reduce in the switches of one domain, NVLS (s): every rank sends and receives the message once at `rate`.
+
+    `rate` is an algorithm bandwidth (size over time), not a bus bandwidth.
+    """
+    return base + size / rate
+
+
+def switch_tree(
+    size: Number, domains: Number, base: Number, far: Number, inside: Number, network: Number
+) -> Array:
+    """NVLSTree all-reduce (s): reduced in each domain's switches, then up and down a double tree of domains.
+
+    `inside` is the algorithm bandwidth of the switches, `network` the bus bandwidth a domain has outside, of which a
+    tree moves half (tuning.cc: 2 log2(domains) network latencies, the slower of both bandwidths).
+    """
+    return base + 2 * np.log2(domains) * far + size / np.minimum(inside, network / 2)
+
+
+def pat(size: Number, members: Number, base: Number, far: Number, per_rank: Number, rate: Number) -> Array:
+    """PAT all-gather or reduce-scatter with one rank a domain (s).
+
+    log2(n) network latencies of which 3.5 overlap, plus `per_rank` for every member (tuning.cc); (n - 1)/n of the
+    message over the bus bandwidth `rate`.
+    """
+    return base + np.log2(members) * far / 3.5 + members * per_rank + (members - 1) / members * size / rate
+
+
+def pipeline_fill(size: Number, in_flight: Number, rate: Number) -> Array:
+    """What one network hop of a pipelined tree waits for the first chunk (s).
+
+    A hop forwards chunks, so it starts once one has arrived: at most `in_flight` bytes over all channels, and a
+    quarter of a short message, over `rate`. The shape is ours; `in_flight` is fitted (profiles/collectives).
+    """
+    return np.minimum(in_flight, size / 4) / rate
+
+
+def hierarchical(
+    size: Number, local: Number, domains: Number, near: Number, far: Number, inside: Number, network: Number
+) -> Array:
+    """All-reduce as reduce-scatter inside, all-reduce of the shards outside, all-gather inside, one after another (s).
+
+    `inside` is the bus bandwidth in a domain, `network` the bandwidth of one member outside (2D all-reduce, Cho et al.
+    2019, BlueConnect, section 3).
+    """
+    zero = 0 * near
+    within = ring(size, local, 1, 2, zero, near, far, inside)
+    across = ring(size / local, domains, domains, 2, zero, near, far, network)
+    return within + across
+
+
+def all_to_all(
+    size: Number, members: Number, local: Number, base: Number, per_peer: Number, inside: Number, network: Number
+) -> Array:
+    """Personalised exchange where each rank holds `size` bytes in all (s).
+
+    size (n - local)/n leaves over the rank's share of adapters `network` while size (local - 1)/n moves `inside`
+    (nccl-tests PERFORMANCE.md; SimAI calbusbw.cc for the share that crosses); every peer costs `per_peer`.
+    """
+    across = size * (members - local) / members / network
+    within = size * (local - 1) / members / inside
+    return base + (members - 1) * per_peer + np.maximum(across, within)
+
+
+def all_to_all_on_rails(
+    size: Number, members: Number, local: Number, base: Number, per_peer: Number, inside: Number, network: Number
+) -> Array:
+    """All-to-all that keeps to its rail (PXN): bytes for another rail first move to the neighbour on that rail (s).
+
+    As `all_to_all`, and the links inside carry (local - 1)/local of the leaving bytes as well (NVIDIA, "Doubling
+    all2all performance with NCCL 2.12").
+    """
+    leaving = size * (members - local) / members
+    within = (size * (local - 1) / members + leaving * (local - 1) / local) / inside
+    return base + (members - 1) * per_peer + np.maximum(leaving / network, within)
+
+
+def point_to_point(size: Number, base: Number, rate: Number) -> Array:
+    """One message between two ranks (s): Hockney's latency plus size over `rate`."""
+    return base + size / rate

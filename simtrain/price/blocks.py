@@ -1,0 +1,161 @@
+"""Seconds of a block's operations, by what they are spent on, after overlap inside the block."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.price import collectives, kernels
+from simtrain.price.collectives import Network
+from simtrain.price.profile import Profile
+from simtrain.price.timed import Timed
+from simtrain.spec.job import Job
+from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Phase, Work
+
+CATEGORIES: Final = (
+    "matmul",
+    "attention",
+    "elementwise",
+    "tensor communication",
+    "context communication",
+    "expert communication",
+    "launch",
+)
+MATMUL, ATTENTION, ELEMENTWISE, TENSOR, CONTEXT, EXPERT, LAUNCH = range(len(CATEGORIES))
+_AXES: Final = {"tensor": TENSOR, "context": CONTEXT, "expert": EXPERT}
+Parts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What prices are asked of: measured kernels, the network, the attention kernel that runs."""
+
+    profile: Profile
+    network: Network
+    attention_kernel: str
+
+
+@dataclass(frozen=True)
+class BlockTime:
+    """Exposed seconds of one block and microbatch, arrays of shape (categories, plans)."""
+
+    forward: Parts
+    backward: Parts
+    selective: Parts
+    """Added to the backward pass by selective recomputation."""
+    measured: NDArray[np.float64]
+    """Seconds of forward and backward that rest on measured rows, shape (plans,)."""
+
+
+def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTime:
+    """Price every op of `block` for its `plans` rows and hide what the stack overlaps."""
+    times = _price([op.work for op in block.ops], job, machine, plans)
+    forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
+    measured = np.zeros(plans)
+    for op, time in zip(block.ops, times, strict=True):
+        seconds = time.seconds * op.weight
+        row = _category(op, machine)
+        (forward if op.phase == "forward" else backward)[row] += seconds
+        if op.phase == "forward" and op.role in job.stack.selective and not isinstance(op.work, Message):
+            selective[row] += seconds
+        measured += time.measured * seconds
+    layer = block.name in ("dense", "moe")
+    for phase, parts in (("forward", forward), ("backward", backward)):
+        _overlap(parts, job)
+        if layer:
+            _launch(parts, job, phase)  # type: ignore[arg-type]
+    return BlockTime(forward, backward, selective, measured)
+
+
+def _category(op: Op, machine: Machine) -> int:
+    if isinstance(op.work, Message):
+        return _AXES[op.work.axis]
+    if op.role == "core attention":
+        return ATTENTION
+    return ELEMENTWISE if isinstance(op.work, Elementwise) else MATMUL
+
+
+def _overlap(parts: Parts, job: Job) -> None:
+    """Hide communication behind the compute it can run beside: never more than that compute takes."""
+    overlap = job.stack.overlap
+    for row, share, beside in (
+        (TENSOR, overlap.tensor.value, MATMUL),
+        (CONTEXT, overlap.context.value, ATTENTION),
+        (EXPERT, overlap.expert.value, MATMUL),
+    ):
+        parts[row] -= np.minimum(share * parts[row], parts[beside])
+
+
+def _launch(parts: Parts, job: Job, phase: Phase) -> None:
+    """A layer takes no less time than the host needs to launch its kernels (twice as many backward)."""
+    kernels_of_phase = job.stack.layer_kernels.value * (1 if phase == "forward" else 2)
+    parts[LAUNCH] = np.maximum(kernels_of_phase * job.stack.launch.value - parts.sum(axis=0), 0.0)
+
+
+def _price(works: Sequence[Work], job: Job, machine: Machine, plans: int) -> list[Timed]:
+    """Seconds of each work; works of one kind are priced in one call over stacked arrays (works, plans)."""
+    result: dict[int, Timed] = {}
+    for kind, price in (
+        (Matmul, _matmuls),
+        (GroupedMatmul, _grouped),
+        (Attention, _attention),
+        (Elementwise, _elementwise),
+        (Message, _messages),
+    ):
+        chosen = [index for index, work in enumerate(works) if isinstance(work, kind)]
+        if chosen:
+            timed = price([works[index] for index in chosen], job, machine, plans)  # type: ignore[operator]
+            for row, index in enumerate(chosen):
+                result[index] = Timed(timed.seconds[row], timed.measured[row])
+    return [result[index] for index in range(len(works))]
+
+
+def _stack(works: Sequence[Work], field: str, plans: int) -> NDArray[np.float64]:
+    return np.stack([np.broadcast_to(np.asarray(getattr(work, field), float), (plans,)) for work in works])
+
+
+def _operand_efficiency(works: Sequence[Matmul] | Sequence[GroupedMatmul], machine: Machine) -> NDArray[np.float64]:
+    profile = machine.profile
+    ratio = {"forward": 1.0, "input": profile.backward_input_efficiency, "weight": profile.backward_weight_efficiency}
+    return np.array([ratio[work.operand] for work in works])[:, None]
+
+
+def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) -> Timed:
+    m, n, k, batch = (_stack(works, field, plans) for field in ("m", "n", "k", "batch"))
+    timed = kernels.matmul(machine.profile, job.precision.matmul, m, n, k, batch)
+    return Timed(timed.seconds / _operand_efficiency(works, machine), timed.measured)
+
+
+def _grouped(works: Sequence[GroupedMatmul], job: Job, machine: Machine, plans: int) -> Timed:
+    rows, n, k, experts = (_stack(works, field, plans) for field in ("rows", "n", "k", "experts"))
+    timed = kernels.grouped_matmul(machine.profile, job.precision.matmul, rows, n, k, experts)
+    return Timed(timed.seconds / _operand_efficiency(works, machine), timed.measured)
+
+
+def _attention(works: Sequence[Attention], job: Job, machine: Machine, plans: int) -> Timed:
+    fields = ("batch", "query", "keys_seen", "heads", "kv_heads", "head_dim")
+    batch, query, seen, heads, kv_heads, head_dim = (_stack(works, field, plans) for field in fields)
+    backward = np.array([work.gradient for work in works])[:, None]
+    arguments = (machine.profile, machine.attention_kernel, batch, query, 2 * seen, heads, kv_heads, head_dim)
+    there, back = kernels.attention_forward(*arguments), kernels.attention_backward(*arguments)
+    return Timed(np.where(backward, back.seconds, there.seconds), np.where(backward, back.measured, there.measured))
+
+
+def _elementwise(works: Sequence[Elementwise], job: Job, machine: Machine, plans: int) -> Timed:
+    return kernels.memory_bound(machine.profile, _stack(works, "size", plans))
+
+
+def _messages(works: Sequence[Message], job: Job, machine: Machine, plans: int) -> Timed:
+    """Collectives of one kind together; a message sent `times` times costs that many."""
+    seconds, measured = np.zeros((len(works), plans)), np.zeros((len(works), plans))
+    for name in {work.collective for work in works}:
+        rows = [row for row, work in enumerate(works) if work.collective == name]
+        chosen = [works[row] for row in rows]
+        size, degree, stride, times = (_stack(chosen, field, plans) for field in ("size", "degree", "stride", "times"))
+        group = collectives.group(degree, stride, machine.network.domain)
+        timed = collectives.collective_seconds(machine.network, name, size, group)
+        seconds[rows] = timed.seconds * times
+        measured[rows] = timed.measured
+    return Timed(seconds, measured)

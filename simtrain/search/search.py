@@ -1,0 +1,137 @@
+"""Search: every legal plan of a job estimated, the best kept, the rest counted."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.estimate import Detail, Estimate, detail, estimate, machine
+from simtrain.price.blocks import Machine
+from simtrain.search.pareto import front
+from simtrain.search.space import Space, Tally
+from simtrain.spec.job import Job
+from simtrain.spec.plan import PlanTable
+
+Array = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Search:
+    """The answer for a job: ranked plans, the trade-off front, and the count of everything looked at."""
+
+    job: Job
+    best: Estimate
+    """Plans that fit, fastest first."""
+    detail: Detail
+    """Of `best`."""
+    pareto: Estimate
+    """Plans no other beats in time, memory and cost per token at once, fastest first."""
+    closest: Estimate
+    """The plan that needs least memory, whether or not it fits (no rows when nothing is legal)."""
+    tally: Tally
+    fits: int
+    elapsed: float
+    """Seconds."""
+
+    @property
+    def ties(self) -> NDArray[np.bool_]:
+        """Ranked plans whose interval reaches the best one's step time per sequence."""
+        best = self.best
+        low = self.detail.low / best.plans.global_batch
+        return np.asarray(low <= (best.step_time / best.plans.global_batch)[:1])
+
+
+@dataclass(frozen=True)
+class _Kept:
+    best: PlanTable
+    front: PlanTable
+    closest: PlanTable
+    tally: Tally
+    fits: int
+
+
+def search(job: Job, top: int, progress: Progress | None = None) -> Search:
+    """Estimate every legal plan and keep the `top` fastest per token; `progress(done, all)` counts blocks."""
+    start = time.perf_counter()
+    on = machine(job)
+    space = Space(job)
+    chunks = space.chunks()
+    kept: list[_Kept] = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for done, part in enumerate(pool.map(lambda chunk: _block(job, space, chunk, on, top), chunks), start=1):
+            kept.append(part)
+            if len(kept) == 64:
+                kept = [_merge(job, kept, on, top)]
+            if progress is not None:
+                progress(done, len(chunks))
+    result = _merge(job, kept, on, top) if kept else _Kept(*[_no_plans()] * 3, Tally(), 0)
+    tally = space.tally
+    tally.add(result.tally)
+    tally.enumerated = tally.legal + sum(tally.rejected.values())
+    best = estimate(job, result.best, on)
+    return Search(
+        job=job,
+        best=best,
+        detail=detail(job, result.best, on),
+        pareto=estimate(job, result.front, on),
+        closest=estimate(job, result.closest, on),
+        tally=tally,
+        fits=result.fits,
+        elapsed=time.perf_counter() - start,
+    )
+
+
+def _no_plans() -> PlanTable:
+    return PlanTable.of([])
+
+
+def _block(job: Job, space: Space, chunk: slice, on: Machine, top: int) -> _Kept:
+    plans, tally = space.block(chunk)
+    if not len(plans):
+        return _Kept(plans, plans, plans, tally, 0)
+    evaluated = estimate(job, plans, on)
+    return _keep(evaluated, tally, int(evaluated.fits.sum()), top)
+
+
+def _keep(evaluated: Estimate, tally: Tally, fits: int, top: int) -> _Kept:
+    plans = evaluated.plans
+    need = evaluated.memory.total
+    pace = evaluated.step_time / plans.global_batch
+    good = np.flatnonzero(evaluated.fits)
+    if len(good) > top:
+        cut = np.partition(pace[good], top - 1)[top - 1]
+        near = good[pace[good] <= cut]
+    else:
+        near = good
+    best = near[np.lexsort((need[near], pace[near]))][:top]
+    return _Kept(
+        best=plans.take(best),
+        front=plans.take(good[front(pace[good], need[good])]),
+        closest=plans.take(np.array([need.argmin()])),
+        tally=tally,
+        fits=fits,
+    )
+
+
+def _merge(job: Job, parts: Iterable[_Kept], on: Machine, top: int) -> _Kept:
+    parts = list(parts)
+    tally = Tally()
+    for part in parts:
+        tally.add(part.tally)
+    fits = sum(part.fits for part in parts)
+    together = PlanTable.concatenate([t for part in parts for t in (part.best, part.front, part.closest)])
+    if not len(together):
+        return _Kept(together, together, together, tally, fits)
+    return _keep(estimate(job, unique(together), on), tally, fits, top)
+
+
+def unique(plans: PlanTable) -> PlanTable:
+    """The same plans, each once, in the order they first appear."""
+    rows = np.stack(list(vars(plans).values()))
+    first = np.unique(rows, axis=1, return_index=True)[1]
+    return plans.take(np.sort(first))

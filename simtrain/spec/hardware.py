@@ -1,0 +1,116 @@
+"""Hardware as data sheets state it: device, node, fabric, cluster. No efficiencies: those are measured (profiles/)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from simtrain.spec.base import (
+    CarbonIntensity,
+    Compute,
+    Duration,
+    Fact,
+    Frequency,
+    HourlyPrice,
+    Power,
+    Rate,
+    Size,
+    Spec,
+)
+
+Datatype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "fp4"]
+LinkKind = Literal["nvlink", "xgmi", "pcie", "none"]
+
+
+class Device(Spec):
+    """One accelerator as ranks see it (an MI250X GCD is a device)."""
+
+    name: str
+    title: str
+    vendor: Literal["NVIDIA", "AMD"]
+    architecture: Literal["volta", "ampere", "ada", "hopper", "blackwell", "cdna2", "cdna3"]
+    peak: dict[Datatype, Fact[Compute]]
+    memory: Fact[Size]
+    memory_bandwidth: Fact[Rate]
+    power_limit: Fact[Power]
+    idle_power: Fact[Power] | None = None
+    maximum_clock: Fact[Frequency] | None = None
+    processors: Fact[PositiveInt] | None = None
+    """Streaming multiprocessors (NVIDIA) or compute units (AMD)."""
+    profile: str | None = None
+    """Folder under profiles/devices/ whose measurements hold for this device; None: its own name."""
+
+
+class Scaleup(Spec):
+    """The fast links inside a scale-up domain (a node, or a rack for NVL72)."""
+
+    kind: LinkKind
+    bandwidth: Fact[Rate]
+    """Per device and direction, all links together."""
+    switched: bool
+    """Whether any pair reaches the full bandwidth (NVSwitch); False: ring or mesh of links."""
+    multicast: bool = False
+    """In-switch reduction (NVLink SHARP)."""
+
+
+class Nic(Spec):
+    """The network adapters of one node."""
+
+    count: PositiveInt
+    bandwidth: Fact[Rate]
+    """Each adapter, per direction."""
+
+
+class Host(Spec):
+    """The host of one node."""
+
+    memory: Fact[Size]
+    device_bandwidth: Fact[Rate]
+    """Device to host, per device and direction (PCIe, C2C or xGMI)."""
+    nvme_read: Fact[Rate] | None = None
+    nvme_write: Fact[Rate] | None = None
+    power: Fact[Power] | None = None
+
+
+class Node(Spec):
+    """A server: devices, the links between them, adapters, host."""
+
+    name: str
+    title: str
+    device: str
+    devices: PositiveInt
+    scaleup: Scaleup
+    nic: Nic
+    host: Host
+
+
+class Fabric(Spec):
+    """The network between nodes."""
+
+    kind: Literal["rail-optimised", "fat tree", "dragonfly"]
+    latency: Fact[Duration]
+    """One message, adapter to adapter, through the switches."""
+    oversubscription: Fact[Annotated[float, Field(ge=1)]]
+    """Uplink shortage beyond `nodes_per_pod` nodes: 1 is non-blocking."""
+    nodes_per_pod: PositiveInt | None = None
+
+
+class Cluster(Spec):
+    """Nodes x count on a fabric, with what running them costs."""
+
+    name: str
+    title: str
+    node: Node
+    device: Device
+    nodes: PositiveInt
+    domain_nodes: PositiveInt = 1
+    """Nodes that share one scale-up domain (18 trays in an NVL72)."""
+    fabric: Fabric
+    price: Fact[HourlyPrice] | None = None
+    """Per device."""
+    pue: Fact[Annotated[float, Field(ge=1)]] | None = None
+    grid: Fact[CarbonIntensity] | None = None
+
+    @property
+    def devices(self) -> int:
+        """Devices in the whole cluster."""
+        return self.nodes * self.node.devices

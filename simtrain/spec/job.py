@@ -1,0 +1,43 @@
+"""What is asked: a model, a cluster, how it is trained."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from simtrain.spec.base import Spec
+from simtrain.spec.hardware import Cluster
+from simtrain.spec.model import Model
+from simtrain.spec.precision import Optimizer, Precision
+from simtrain.spec.stack import Stack
+
+
+class Job(Spec):
+    """Everything a plan is judged against. The cluster holds exactly the devices of the job."""
+
+    model: Model
+    cluster: Cluster
+    devices: PositiveInt
+    sequence: PositiveInt
+    global_batch: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    """Sequences a step; more than one value: the search may choose."""
+    precision: Precision
+    optimizer: Optimizer
+    stack: Stack
+    tokens: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _whole_nodes(self) -> Self:
+        node = self.cluster.node.devices
+        if self.devices % node and node % self.devices:
+            lower = max(self.devices // node * node, 1)
+            raise ValueError(
+                f"{self.devices} devices are neither part of a node nor whole nodes of {node}; use {lower} or {lower + node}"
+            )
+        return self
+
+    @property
+    def domain(self) -> int:
+        """Devices of the job in one scale-up domain: the largest even share of its devices that one domain holds."""
+        node = min(self.cluster.node.devices, self.devices)
+        nodes = self.devices // node
+        return node * max(d for d in range(1, self.cluster.domain_nodes + 1) if nodes % d == 0)

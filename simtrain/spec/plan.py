@@ -1,0 +1,116 @@
+"""How a job is laid out on its devices: one Plan for people, a PlanTable (a column a field) for the search."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
+
+from simtrain.spec.base import Spec
+
+SCHEDULES = ("gpipe", "1f1b", "interleaved")
+RECOMPUTE = ("none", "selective", "full")
+
+
+class Plan(Spec):
+    """One layout. Ranks are ordered tensor fastest, then context, data, pipeline (Megatron-LM's order)."""
+
+    tp: PositiveInt = 1
+    sp: bool = False
+    cp_ring: PositiveInt = 1
+    cp_head: PositiveInt = 1
+    """Context degree split over heads (Ulysses); the rest, over the sequence, is the ring."""
+    pp: PositiveInt = 1
+    vpp: PositiveInt = 1
+    """Chunks (virtual stages) a stage."""
+    ep: PositiveInt = 1
+    etp: PositiveInt = 1
+    """Tensor degree inside an expert."""
+    dp: PositiveInt = 1
+    zero: Literal[0, 1, 2, 3] = 0
+    """Row of the state table: 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
+    shard_group: PositiveInt = 1
+    """Ranks a sharded state is spread over, out of dp x cp (fewer: HSDP)."""
+    schedule: Literal["gpipe", "1f1b", "interleaved"] = "1f1b"
+    micro_batch: PositiveInt = 1
+    global_batch: PositiveInt = 1
+    recompute: Literal["none", "selective", "full"] = "none"
+    full_layers: NonNegativeInt = 0
+    """Layers a stage fully recomputed whatever `recompute` says ("full": all of them)."""
+
+
+Column = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PlanTable:
+    """Many plans: integer columns of equal length, a row a candidate.
+
+    `schedule` and `recompute` hold indices into SCHEDULES and RECOMPUTE, `sp` 0 or 1.
+    """
+
+    tp: Column
+    sp: Column
+    cp_ring: Column
+    cp_head: Column
+    pp: Column
+    vpp: Column
+    ep: Column
+    etp: Column
+    dp: Column
+    zero: Column
+    shard_group: Column
+    schedule: Column
+    micro_batch: Column
+    global_batch: Column
+    recompute: Column
+    full_layers: Column
+
+    def __len__(self) -> int:
+        return len(self.tp)
+
+    @property
+    def cp(self) -> Column:
+        """Context degree."""
+        return self.cp_ring * self.cp_head
+
+    @property
+    def microbatches(self) -> Column:
+        """Microbatches a pipeline runs in a step."""
+        return self.global_batch // (self.dp * self.micro_batch)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
+        """The same columns at some rows (indices or mask)."""
+        return type(self)(**{name: column[rows] for name, column in vars(self).items()})
+
+    def plan(self, row: int) -> Plan:
+        """One row as a Plan."""
+        values = {name: int(column[row]) for name, column in vars(self).items()}
+        return Plan.model_validate(
+            values
+            | {
+                "sp": bool(values["sp"]),
+                "schedule": SCHEDULES[values["schedule"]],
+                "recompute": RECOMPUTE[values["recompute"]],
+            }
+        )
+
+    @classmethod
+    def of(cls, plans: Sequence[Plan]) -> Self:
+        """A table of these plans."""
+        rows = [
+            plan.model_dump()
+            | {"schedule": SCHEDULES.index(plan.schedule), "recompute": RECOMPUTE.index(plan.recompute)}
+            for plan in plans
+        ]
+        return cls(**{name: np.array([int(row[name]) for row in rows], dtype=np.int64) for name in COLUMNS})
+
+    @classmethod
+    def concatenate(cls, tables: Sequence["PlanTable"]) -> Self:
+        """The rows of several tables, in order."""
+        return cls(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS})
+
+
+COLUMNS = tuple(PlanTable.__dataclass_fields__)

@@ -1,0 +1,77 @@
+"""The step of many plans in closed form: pipeline, bubble, exposed communication.
+
+Stage arrays have shape (3 representatives, plans), as in workload.strategies.pipeline; the rest (plans,).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.spec.plan import PlanTable
+from simtrain.workload.strategies.pipeline import GPIPE, LAST, Stages
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Seconds of a step up to the last backward pass."""
+
+    stage: NDArray[np.int64]
+    """Representative that is busiest."""
+    busy: Array
+    """Compute and communication of all microbatches on the busiest stage."""
+    bubble: Array
+    hops: Array
+    """Exposed messages between stages."""
+
+    @property
+    def total(self) -> Array:
+        """The whole pipeline."""
+        return self.busy + self.bubble + self.hops
+
+
+def pipeline(plans: PlanTable, count: Stages, forward: Stages, backward: Stages, hop: Array, hidden: float) -> Pipeline:
+    """Time a pipeline whose stages take `forward` and `backward` seconds a microbatch.
+
+    1F1B: m max(t) + (sum(t) - max(t)) / v with t = forward + backward, which is (m + (p - 1)/v) t on equal stages
+    (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) waits for the slowest forward and the
+    slowest backward apart. A hop costs in full while the pipeline fills and drains; in between, `hidden` of it hides.
+    """
+    m, v = plans.microbatches, plans.vpp
+    both = forward + backward
+    stage = both.argmax(axis=0)
+    slowest = both.max(axis=0)
+    fill = ((count * both).sum(axis=0) - slowest) / v
+    apart = np.zeros_like(slowest)
+    flushed = plans.schedule == GPIPE
+    if flushed.any():
+        peaks = forward.max(axis=0) + backward.max(axis=0)
+        apart = np.where(flushed, (m - 1) * (peaks - slowest), 0.0)
+    steady = 2 * v * m * hop * (1 - hidden)
+    edges = 2 * (plans.pp - 1) * hop
+    return Pipeline(stage, m * slowest, fill + apart, np.where(plans.pp > 1, steady + edges, 0.0))
+
+
+def exposed_reduction(plans: PlanTable, reduction: Stages, backward: Stages, overlap: float) -> Array:
+    """Gradient reduction that shows (s): what does not hide behind a backward pass or a later stage's slack.
+
+    From ZeRO stage 2 on gradients are reduced after every microbatch, before that once a step, behind the last
+    microbatch's backward pass. A stage far from the first finishes early and has the drain of the pipeline as slack.
+    """
+    rounds = np.where(plans.zero >= 2, plans.microbatches, 1)
+    once = reduction - np.minimum(overlap * reduction, backward)
+    slack = np.zeros_like(reduction)
+    slack[1] = backward[0] / plans.vpp
+    slack[LAST] = backward[0] * (plans.pp - 1) / plans.vpp
+    last = np.maximum(once - slack, 0.0).max(axis=0)
+    return (rounds - 1) * once.max(axis=0) + last
+
+
+def exposed_gather(plans: PlanTable, gather: Stages, forward: Stages, backward: Stages, overlap: float) -> Array:
+    """Parameter gathering that shows (s): once after the update (ZeRO 1, 2), or before every pass (ZeRO 3)."""
+    ahead = gather - np.minimum(overlap * gather, forward)
+    back = gather - np.minimum(overlap * gather, backward)
+    every = plans.microbatches * (ahead + back)
+    return np.where(plans.zero == 3, every, ahead).max(axis=0)

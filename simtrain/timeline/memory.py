@@ -1,0 +1,97 @@
+"""Peak device memory of every plan, by class, on its fullest stage."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.spec.job import Job
+from simtrain.spec.plan import PlanTable
+from simtrain.workload.op import Block
+from simtrain.workload.program import Program
+from simtrain.workload.strategies.pipeline import Stages, in_flight
+from simtrain.workload.strategies.recompute import SELECTIVE, full_share
+
+CLASSES: Final = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "working set",
+    "buffers",
+    "fragmentation",
+    "reserve",
+)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by class on the fullest stage, shape (classes, plans), and which representative stage that is."""
+
+    classes: NDArray[np.float64]
+    stage: NDArray[np.int64]
+
+    @property
+    def total(self) -> Array:
+        """All classes together, shape (plans,)."""
+        return self.classes.sum(axis=0)
+
+
+def _sizes(block: Block) -> tuple[Array, Array, Array]:
+    """Bytes a layer of this block saves: everything, under selective recomputation, and its input alone."""
+    kept = np.asarray(block.saved.kept, float)
+    return kept, kept - block.saved.dropped, np.asarray(block.input_size, float)
+
+
+def _buffers(program: Program) -> Array:
+    """Gathered and received tensors of tensor and pipeline messages, and the bucket of a gradient reduction."""
+    plans = program.plans
+    hidden = plans.micro_batch * program.job.sequence / plans.cp * program.job.model.hidden
+    tensor = np.where(plans.tp > 1, 2 * hidden * program.job.precision.activation_bytes, 0.0)
+    pipeline = 2 * np.asarray(program.hop.size) * program.hop.times
+    bucketed = (plans.dp * plans.cp > 1) & (plans.zero < 3)
+    return tensor + pipeline + np.where(bucketed, program.job.stack.bucket.value, 0.0)
+
+
+def memory(program: Program) -> Memory:
+    """Peak of each class over the stages of every plan, at the moment most microbatches are in flight."""
+    job, plans = program.job, program.plans
+    shapes, stages = program.layers, program.stages
+    spread, index = stages.spread.index, shapes.spread.index
+    layout = stages.layout
+    layers, dense = layout.layers[:, spread], layout.dense[:, spread]
+    alive = in_flight(plans, layout.position[:, spread])
+    full = full_share(plans, layers)
+    chosen = plans.recompute == SELECTIVE
+    activations = np.zeros_like(layers)
+    working = np.zeros_like(layers)
+    for block, held in ((shapes.dense, dense), (shapes.moe, layers - dense)):
+        if block is None:
+            continue
+        kept, lean, inputs = (size[index] for size in _sizes(block))
+        partly = np.where(chosen, lean, kept)
+        activations += held * (full * inputs + (1 - full) * partly)
+        rebuilt = np.where(full > 0, kept, np.where(chosen, kept - lean, 0.0))
+        working = np.maximum(working, np.where(held > 0, rebuilt, 0.0))
+    exists = layout.count[:, spread] > 0
+    head = np.asarray(shapes.head.saved.kept)[index]
+    states = stages.states
+    rows: list[Stages | Array | float] = [
+        states.weights[:, spread],
+        states.gradients[:, spread],
+        states.optimizer[:, spread],
+        alive * activations,
+        layout.head[:, spread] * head,
+        working + states.gathered[:, spread],
+        _buffers(program)[None, :] + np.zeros_like(layers),
+    ]
+    held_bytes = np.stack([np.broadcast_to(row, layers.shape) for row in rows])
+    dynamic = held_bytes[3:].sum(axis=0)
+    lost = job.stack.fragmentation.value * dynamic
+    reserve = np.full_like(lost, job.stack.reserve.value)
+    everything = np.concatenate([held_bytes, lost[None], reserve[None]]) * exists
+    stage = everything.sum(axis=0).argmax(axis=0)
+    return Memory(np.take_along_axis(everything, stage[None, None, :], axis=1)[:, 0, :], stage)

@@ -1,0 +1,189 @@
+"""Answers as tables a person reads at a glance."""
+
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from simtrain.search.search import Search
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+from simtrain.timeline.memory import CLASSES
+from simtrain.views.document import rows
+from simtrain.views.format import count, gib, money, percent, quantity, seconds
+from simtrain.views.layout import layout
+
+BAR = 24
+
+
+def bar(share: float) -> str:
+    """A horizontal bar for a share of the whole."""
+    return "█" * round(share * BAR)
+
+
+def job_line(job: Job) -> str:
+    """What was asked, in one line."""
+    batches = (
+        f"{job.global_batch[0]}"
+        if len(job.global_batch) == 1
+        else f"{job.global_batch[0]}..{job.global_batch[-1]} ({len(job.global_batch)} sizes)"
+    )
+    tokens = f", {count(job.tokens)} tokens" if job.tokens else ""
+    return (
+        f"{job.model.name} on {job.devices} x {job.cluster.device.title} ({job.cluster.title}), "
+        f"sequence {job.sequence}, batch {batches}, {job.precision.name}, {job.stack.title}{tokens}"
+    )
+
+
+def print_search(console: Console, result: Search) -> None:
+    """Best plan, make-up of its time and memory, runners-up and why they lose, what was searched."""
+    found = rows(result.best, result.detail, result.ties.tolist())
+    console.print(Text(job_line(result.job), style="bold"))
+    print_plan(console, result.job, found[0], title="Best plan")
+    if len(found) > 1:
+        console.print(_runners_up(result.job, found))
+    console.print(_pareto(result))
+    tally = result.tally
+    console.print(
+        f"{tally.enumerated:,} candidates, {tally.legal:,} legal, {result.fits:,} fit; {result.elapsed:.1f} s",
+        style="dim",
+    )
+
+
+def print_plan(console: Console, job: Job, row: dict[str, Any], title: str) -> None:
+    """One plan in full."""
+    console.print(Panel(_headline(job, row), title=title, title_align="left"))
+    console.print(_shares("Where a step's time goes", row["time_by_term_s"], row["step_time_s"], seconds))
+    stage = row["fullest_stage"]
+    console.print(
+        _shares(f"Where memory goes ({stage} stage)", row["memory_by_class_bytes"], row["memory_bytes"], gib)
+    )
+
+
+def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    margin = row["memory_margin_bytes"]
+    fits = f"fits, {gib(margin)} to spare" if row["fits"] else f"does NOT fit, {gib(-margin)} too much"
+    memory = job.cluster.device.memory.value
+    table.add_row("layout", Text(layout(Plan.model_validate(row["plan"])), style="bold"))
+    table.add_row(
+        "step", f"{seconds(row['step_time_s'])}  ({seconds(row['step_time_low_s'])} to {seconds(row['step_time_high_s'])})"
+    )
+    table.add_row(
+        "speed",
+        f"{count(row['tokens_per_s'])} tokens/s, MFU {percent(row['mfu'])} (attention in full) "
+        f"or {percent(row['mfu_causal'])} (causal half), HFU {percent(row['hfu'])}",
+    )
+    table.add_row("memory", f"{gib(row['memory_bytes'])} of {gib(memory)}: {fits}")
+    if row["run"]:
+        run = row["run"]
+        table.add_row(
+            "run",
+            f"{seconds(run['time_s'])}, {run['device_time_s'] / 3600:,.0f} device-hours, {money(run['cost_usd'])} "
+            "(no failures counted)",
+        )
+    elif row["cost_per_step_usd"] is not None:
+        table.add_row("cost", f"{money(row['cost_per_step_usd'])} a step")
+    table.add_row("evidence", f"{percent(row['measured_share'])} of the layer time rests on measured kernels, the rest on laws")
+    return table
+
+
+def _shares(title: str, parts: dict[str, float], whole: float, shown: Any) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    for name, value in sorted(parts.items(), key=lambda item: -item[1]):
+        if value > 0.0005 * whole:
+            table.add_row(name, shown(value), percent(value / whole), Text(bar(value / whole), style="cyan"))
+    return table
+
+
+def _runners_up(job: Job, found: list[dict[str, Any]]) -> Table:
+    table = Table(title="Ranked plans (= : inside the best plan's error bar)", title_justify="left", box=None)
+    for heading in ("", "layout", "batch", "step", "MFU", "memory", "why"):
+        table.add_column(heading, overflow="fold")
+    for row in found:
+        plan = Plan.model_validate(row["plan"])
+        table.add_row(
+            f"{row['rank']}{'=' if row['tie'] else ''}",
+            layout(plan),
+            str(plan.global_batch),
+            seconds(row["step_time_s"]),
+            percent(row["mfu"]),
+            gib(row["memory_bytes"]),
+            row["reason"],
+        )
+    return table
+
+
+def _pareto(result: Search) -> RenderableType:
+    front = result.pareto
+    table = Table(title="Less memory for more time (Pareto front)", title_justify="left", box=None)
+    for heading in ("layout", "batch", "step", "memory", "headroom"):
+        table.add_column(heading)
+    shown = range(len(front.plans)) if len(front.plans) <= 8 else _spread(len(front.plans), 8)
+    for row in shown:
+        plan = front.plans.plan(row)
+        total = float(front.memory.total[row])
+        table.add_row(
+            layout(plan),
+            str(plan.global_batch),
+            seconds(float(front.step_time[row])),
+            gib(total),
+            gib(front.capacity - total),
+        )
+    return table
+
+
+def _spread(length: int, kept: int) -> list[int]:
+    return sorted({round(i * (length - 1) / (kept - 1)) for i in range(kept)})
+
+
+def print_nothing_fits(console: Console, result: Search, hints: list[str]) -> None:
+    """The counted reasons why there is no plan, and ways out."""
+    console.print(Text(job_line(result.job), style="bold"))
+    tally = result.tally
+    if not tally.legal:
+        console.print(f"[red]No legal plan[/red] among {tally.enumerated:,} candidates.")
+    else:
+        closest = result.closest
+        missing = float(closest.memory.total[0] - closest.capacity)
+        console.print(
+            f"[red]Nothing fits.[/red] The closest of {tally.legal:,} legal plans needs {gib(closest.memory.total[0])}, "
+            f"{gib(missing)} more than a device has: {layout(closest.plans.plan(0))}"
+        )
+        classes = dict(zip(CLASSES, closest.memory.classes[:, 0].tolist(), strict=True))
+        console.print(_shares("What fills it", classes, float(closest.memory.total[0]), gib))
+    for hint in hints:
+        console.print(f"hint: {hint}")
+    table = Table(title="Candidates dropped, by rule", title_justify="left", show_header=False, box=None)
+    for name, dropped in sorted(tally.rejected.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{dropped:,}")
+    console.print(table)
+
+
+def fact_rows(data: Any, prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Flatten a spec's facts into (name, value, evidence, source) rows."""
+    out: list[tuple[str, str, str, str]] = []
+    if isinstance(data, dict) and {"value", "source", "evidence"} <= set(data):
+        value = data["value"]
+        if isinstance(value, str) and " " in value:
+            number, unit = value.split(" ", 1)
+            value = quantity(float(number), unit)
+        return [(prefix, str(value), data["evidence"], data["source"])]
+    if isinstance(data, dict):
+        for key, part in data.items():
+            out += fact_rows(part, f"{prefix}.{key}" if prefix else key)
+    elif data is not None:
+        out.append((prefix, str(data), "", ""))
+    return out
+
+
+def print_facts(console: Console, name: str, data: dict[str, Any]) -> None:
+    """Every number of one device, node, cluster, model or stack with its evidence and source."""
+    table = Table(title=name, title_justify="left", box=None)
+    for heading in ("what", "value", "evidence", "source"):
+        table.add_column(heading, overflow="fold")
+    for row in fact_rows(data):
+        table.add_row(*row)
+    console.print(Group(table))

@@ -1,0 +1,193 @@
+"""The blocks of a transformer as operations: one layer's attention and feed-forward, embedding, head and loss.
+
+Saved bytes follow Korthikanti et al. (arXiv 2205.05198) section 4: every tensor a backward op reads, once.
+"""
+
+import numpy as np
+
+from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Message, Op, Saved, both_ways
+from simtrain.workload.shard import Array, Shard
+from simtrain.workload.strategies import context, expert, tensor
+
+Part = tuple[tuple[Op, ...], Saved]
+
+
+def _norm(shard: Shard, name: str) -> Part:
+    """A norm and the residual connection after its half of the layer, in the sequence-parallel region."""
+    job = shard.job
+    width, stack = job.precision.activation_bytes, job.stack
+    size = shard.sequence_tokens * job.model.hidden * width
+    mask = shard.sequence_tokens * job.model.hidden if stack.dropout.value else 0.0
+    passes = 3 if stack.fused_elementwise.value else 7
+    ops = (
+        *both_ways(f"{name} norm", "norm", Elementwise(2 * size, 3 * size)),
+        *both_ways(f"{name} residual", "residual", Elementwise(passes * size + mask, 2 * size + mask)),
+    )
+    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
+    dropped = output if "norm" in stack.selective else 0.0
+    return ops, Saved(size + output + mask, dropped)
+
+
+def _core_attention(shard: Shard, fused: bool) -> Part:
+    """Scores, softmax and weighted values; windowed and global layers by their share of the stack."""
+    model, plans, width = shard.job.model, shard.plans, shard.job.precision.activation_bytes
+    batch, sequence = plans.micro_batch, shard.job.sequence
+    heads, kv_heads = shard.heads / plans.cp_head, np.maximum(shard.kv_heads / plans.cp_head, 1.0)
+    query = sequence / plans.cp_ring
+    head_dim, value_dim = attention_dims(shard)
+    output = shard.tokens * shard.heads * value_dim * width
+    if not fused:
+        scores = batch * heads * query * sequence
+        dropout = shard.job.stack.dropout.value
+        passes = 2 * width + (width + 1 if dropout else 0)
+        ops = (
+            *both_ways("scores", "core attention", Matmul(query, sequence, head_dim, batch * heads)),
+            *both_ways("softmax", "core attention", Elementwise(scores * passes, scores * (passes + width))),
+            *both_ways("weighted values", "core attention", Matmul(query, value_dim, sequence, batch * heads)),
+        )
+        kept = scores * (2 * width + 1 if dropout else width)
+        return ops, Saved(kept + output, kept if "core attention" in shard.job.stack.selective else 0.0)
+    windowed = model.windowed_layers / model.layers
+    shapes = [(1 - windowed, None), (windowed, model.window.size if model.window else None)]
+    kernel_dim = (head_dim + value_dim) / 2
+    ops = tuple(
+        op
+        for share, window in shapes
+        if share
+        for op in both_ways(
+            "windowed attention" if window else "attention",
+            "core attention",
+            Attention(batch, query, sequence, heads, kv_heads, kernel_dim, window),
+            share,
+        )
+    )
+    statistics = 4 * batch * heads * query
+    dropped = output + statistics if "core attention" in shard.job.stack.selective else 0.0
+    return ops, Saved(output + statistics, dropped)
+
+
+def attention_dims(shard: Shard) -> tuple[int, int]:
+    """Head sizes of queries and keys, and of values."""
+    latent = shard.job.model.latent
+    if latent is None:
+        return shard.job.model.head_dim, shard.job.model.head_dim
+    return latent.nope_head_dim + latent.rope_head_dim, latent.value_head_dim
+
+
+def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
+    """Query, key and value projections and what they save besides their input; latent attention compresses first."""
+    model, precision = shard.job.model, shard.job.precision
+    tokens, hidden = shard.tokens, model.hidden
+    latent = model.latent
+    query_dim, value_dim = attention_dims(shard)
+    heads = shard.heads
+    if latent is None:
+        wide = (heads + 2 * shard.kv_heads) * model.head_dim
+        ops = both_ways("query key value", "projection", Matmul(tokens, wide, hidden))
+        return ops, tokens * wide * precision.activation_bytes
+    ranks = latent.query_rank + latent.key_value_rank + latent.rope_head_dim
+    direct = heads * query_dim
+    down = ranks if latent.query_rank else ranks + direct
+    up_width = heads * (latent.nope_head_dim + latent.value_head_dim)
+    ops = (
+        *both_ways("latent down", "projection", Matmul(tokens, down, hidden)),
+        *both_ways("key value up", "projection", Matmul(tokens, up_width, latent.key_value_rank)),
+    )
+    if latent.query_rank:
+        ops += both_ways("query up", "projection", Matmul(tokens, direct, latent.query_rank))
+    saved = tokens * (ranks * precision.matmul_input_bytes + (direct + up_width) * precision.activation_bytes)
+    return ops, saved
+
+
+def _attention(shard: Shard, fused: bool) -> Part:
+    model, precision = shard.job.model, shard.job.precision
+    projections, projected = _projections(shard)
+    core, core_saved = _core_attention(shard, fused)
+    query_dim, value_dim = attention_dims(shard)
+    rotated = shard.tokens * (shard.heads + shard.kv_heads) * query_dim * precision.activation_bytes
+    rotary = () if model.learned_positions else both_ways("rotary", "norm", Elementwise(2 * rotated, 2 * rotated))
+    norm, norm_saved = _norm(shard, "attention")
+    ops = (
+        *norm,
+        *tensor.boundary(shard, "attention", "projection"),
+        *projections,
+        *rotary,
+        *context.messages(shard, query_dim, value_dim),
+        *core,
+        *both_ways("output", "projection", Matmul(shard.tokens, model.hidden, shard.heads * value_dim)),
+    )
+    kept = norm_saved.kept + projected + core_saved.kept
+    return ops, Saved(kept, norm_saved.dropped + core_saved.dropped)
+
+
+def _mlp(shard: Shard, ffn: int, name: str) -> Part:
+    """A dense feed-forward of width `ffn` over the tensor axis."""
+    job = shard.job
+    width, halves = job.precision.activation_bytes, 2 if job.model.gated else 1
+    local = ffn / shard.plans.tp
+    between = shard.tokens * local * width
+    ops = (
+        *both_ways(f"{name} up", "projection", Matmul(shard.tokens, halves * local, job.model.hidden)),
+        *both_ways(
+            f"{name} activation", "activation", Elementwise((halves + 1) * between, (2 * halves + 1) * between)
+        ),
+        *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
+    )
+    activated = shard.tokens * local * job.precision.matmul_input_bytes
+    return ops, Saved(halves * between + activated, activated if "activation" in job.stack.selective else 0.0)
+
+
+def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
+    """One transformer layer, with a dense or a mixture-of-experts feed-forward."""
+    model = shard.job.model
+    norm, norm_saved = _norm(shard, "feed-forward")
+    parts = [_attention(shard, fused_attention), (norm, norm_saved)]
+    if moe:
+        parts.append(expert.feed_forward(shard))
+        if model.experts and model.experts.shared_ffn:
+            parts.append((tensor.boundary(shard, "shared expert", "projection"), Saved(0.0, 0.0)))
+            parts.append(_mlp(shard, model.experts.shared_ffn, "shared expert"))
+    else:
+        parts.append((tensor.boundary(shard, "feed-forward", "projection"), Saved(0.0, 0.0)))
+        parts.append(_mlp(shard, model.ffn, "feed-forward"))
+    saved = Saved(sum(s.kept for _, s in parts), sum(s.dropped for _, s in parts))
+    ops = tuple(op for part, _ in parts for op in part)
+    input_size = shard.sequence_tokens * model.hidden * shard.job.precision.activation_bytes
+    return Block("moe" if moe else "dense", ops, saved, input_size)
+
+
+def embedding(shard: Shard) -> Block:
+    """Token lookup, summed over the vocabulary shards of the tensor axis."""
+    plans, size = shard.plans, shard.hidden_size
+    reduced = Message("all_reduce", "tensor", size, plans.tp, np.ones_like(plans.tp), 1.0 * (plans.tp > 1))
+    ops = (
+        *both_ways("embedding", "embedding", Elementwise(2 * size, 2 * size)),
+        Op("embedding reduce", "embedding", "forward", reduced),
+    )
+    return Block("embedding", ops, Saved(np.zeros(len(plans)), 0.0), np.zeros(len(plans)))
+
+
+def head(shard: Shard) -> Block:
+    """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3)."""
+    job, plans = shard.job, shard.plans
+    stack = job.stack
+    vocabulary = job.model.vocabulary / plans.tp
+    logits = shard.tokens * vocabulary * stack.logits_bytes.value
+    size = shard.sequence_tokens * job.model.hidden * job.precision.activation_bytes
+    ones = np.ones_like(plans.tp)
+    parallel = 1.0 * (plans.tp > 1)
+    reduced = Message("all_reduce", "tensor", 4 * shard.tokens, plans.tp, ones, 3.0 * parallel)
+    gathered = Message("all_gather", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
+    returned = Message("all_reduce", "tensor", shard.hidden_size, plans.tp, ones, parallel * (1 - plans.sp))
+    scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
+    ops = (
+        *both_ways("final norm", "norm", Elementwise(2 * size, 3 * size)),
+        *both_ways("logits", "loss", Matmul(shard.tokens, vocabulary, job.model.hidden)),
+        *both_ways("loss", "loss", Elementwise(4 * logits, 2 * logits)),
+        Op("loss reduce", "loss", "forward", reduced),
+        Op("head gather", "loss", "forward", gathered),
+        Op("head reduce backward", "loss", "backward", returned),
+        Op("head scatter backward", "loss", "backward", scattered),
+    )
+    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
+    return Block("head", ops, Saved(size + output + logits * stack.loss_copies.value, 0.0), size)

@@ -1,0 +1,31 @@
+"""Model FLOP of one sequence of a job's model, by the two conventions people quote."""
+
+from simtrain.laws.flops import training_flops
+from simtrain.spec.model import Model
+from simtrain.workload.parameters import parameters
+
+
+def model_flops(model: Model, sequence: int, causal: bool) -> float:
+    """FLOP to train on one sequence (forward and backward, no recomputation); experts count by what a token visits.
+
+    Sliding-window layers see at most the window; with `causal` False attention counts the full square, as most
+    published MFU figures do, and windowed layers their window for every query.
+    """
+    counts = parameters(model)
+    moe = model.moe_layers
+    visited = 0.0
+    if model.experts is not None:
+        visited = model.experts.top_k * counts.expert + counts.shared_expert + counts.router
+    head = counts.head or counts.embedding
+    weights = model.layers * counts.attention + (model.layers - moe) * counts.dense_mlp + moe * visited + head
+    latent = model.latent
+    head_dim = model.head_dim
+    if latent is not None:
+        head_dim = (latent.nope_head_dim + latent.rope_head_dim + latent.value_head_dim) / 2  # type: ignore[assignment]
+    windowed = model.windowed_layers
+    seen = 1.0
+    if model.window is not None:
+        reach = min(model.window.size / sequence, 1.0)
+        seen = 2 * reach - reach**2 if causal else reach
+    width = model.heads * head_dim * (model.layers - windowed + windowed * seen)
+    return training_flops(weights, width, sequence, causal)

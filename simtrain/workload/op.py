@@ -1,0 +1,169 @@
+"""One operation of a training step, for many plans at once: counts only, no seconds.
+
+Every number is an array over plans (shape `(plans,)`) or a scalar that broadcasts to it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64] | NDArray[np.int64] | float | int
+Phase = Literal["forward", "backward"]
+Axis = Literal["tensor", "context", "expert"]
+Role = Literal["projection", "core attention", "norm", "activation", "residual", "loss", "routing", "embedding"]
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """`batch` products C[m, n] = A[m, k] B[k, n]; `operand` names which product of the layer's training it is."""
+
+    m: Values
+    n: Values
+    k: Values
+    batch: Values = 1
+    operand: Literal["forward", "input", "weight"] = "forward"
+
+    @property
+    def flops(self) -> Values:
+        """Multiply-adds counted as two."""
+        return 2 * np.asarray(self.m, float) * self.n * self.k * self.batch
+
+    def backward(self) -> tuple["Matmul", ...]:
+        """Gradients of input A and weight B."""
+        return (
+            replace(self, n=self.k, k=self.n, operand="input"),
+            replace(self, m=self.k, k=self.m, operand="weight"),
+        )
+
+
+@dataclass(frozen=True)
+class GroupedMatmul:
+    """One product an expert, `experts` of them at once, each over `rows` tokens."""
+
+    rows: Values
+    n: Values
+    k: Values
+    experts: Values
+    operand: Literal["forward", "input", "weight"] = "forward"
+
+    @property
+    def flops(self) -> Values:
+        """Multiply-adds counted as two."""
+        return 2 * np.asarray(self.rows, float) * self.n * self.k * self.experts
+
+    def backward(self) -> tuple["GroupedMatmul", ...]:
+        """Gradients of the tokens and of the expert weights."""
+        return (
+            replace(self, n=self.k, k=self.n, operand="input"),
+            replace(self, rows=self.k, k=self.rows, operand="weight"),
+        )
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Fused causal attention of `query` positions over `key` positions; `window` limits how far back they see."""
+
+    batch: Values
+    query: Values
+    key: Values
+    heads: Values
+    kv_heads: Values
+    head_dim: Values
+    window: Values | None = None
+    gradient: bool = False
+
+    @property
+    def keys_seen(self) -> Values:
+        """Mean number of keys a query attends to under the causal mask and the window."""
+        key = np.asarray(self.key, float)
+        if self.window is None:
+            return key / 2
+        window = np.minimum(self.window, key)
+        return window - window**2 / (2 * key)
+
+    @property
+    def flops(self) -> Values:
+        """Two products forward; five in the backward pass, which recomputes the scores (arXiv 2205.14135)."""
+        products = 5 if self.gradient else 2
+        return products * 2 * np.asarray(self.batch, float) * self.query * self.keys_seen * self.heads * self.head_dim
+
+    def backward(self) -> tuple["Attention", ...]:
+        """The one fused backward kernel."""
+        return (replace(self, gradient=True),)
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """A memory-bound pass that moves `size` bytes; its gradient moves `gradient_size`."""
+
+    size: Values
+    gradient_size: Values
+
+    def backward(self) -> tuple["Elementwise", ...]:
+        """The gradient pass."""
+        return (Elementwise(self.gradient_size, 0.0),)
+
+
+Conjugate = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A collective over `degree` ranks `stride` apart; `size` in bytes as nccl-tests counts it."""
+
+    collective: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
+    axis: Axis
+    size: Values
+    degree: Values
+    stride: Values
+    times: Values = 1
+    """How often it is sent; 0 where a plan does not use it."""
+
+
+Work = Matmul | GroupedMatmul | Attention | Elementwise | Message
+
+
+@dataclass(frozen=True)
+class Op:
+    """Work of one role in one block of the model."""
+
+    name: str
+    role: Role
+    phase: Phase
+    work: Work
+    weight: float = 1.0
+    """Share of the block's layers that hold this op (sliding-window layers among global ones)."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Bytes one layer keeps for its backward pass, a microbatch: in all, and what selective recomputation drops."""
+
+    kept: Values
+    dropped: Values
+    """Part of `kept` that selective recomputation rebuilds."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stack element of the model: a dense layer, a mixture-of-experts layer, the embedding or the head."""
+
+    name: Literal["dense", "moe", "embedding", "head"]
+    ops: tuple[Op, ...]
+    saved: Saved
+    input_size: Values
+    """Bytes of the block's input, all that full recomputation keeps."""
+
+    def phase(self, phase: Phase) -> tuple[Op, ...]:
+        """Its operations in one phase."""
+        return tuple(op for op in self.ops if op.phase == phase)
+
+
+def both_ways(name: str, role: Role, work: Matmul | GroupedMatmul | Attention | Elementwise, weight: float = 1.0) -> tuple[Op, ...]:
+    """The forward op and the backward ops it implies."""
+    return (
+        Op(name, role, "forward", work, weight),
+        *(Op(f"{name} backward", role, "backward", part, weight) for part in work.backward()),
+    )

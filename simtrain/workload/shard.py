@@ -1,0 +1,57 @@
+"""What one rank holds of one microbatch and one layer, for every plan of a table."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.spec.job import Job
+from simtrain.spec.plan import PlanTable
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Local sizes under tensor, sequence, context and expert parallelism; arrays of shape (plans,)."""
+
+    job: Job
+    plans: PlanTable
+
+    @cached_property
+    def tokens(self) -> Array:
+        """Positions of a microbatch in a tensor-parallel region (split over the context axis only)."""
+        return self.plans.micro_batch * self.job.sequence / self.plans.cp
+
+    @cached_property
+    def sequence_tokens(self) -> Array:
+        """Positions in the regions sequence parallelism splits further (norms, residuals)."""
+        return self.tokens / np.where(self.plans.sp == 1, self.plans.tp, 1)
+
+    @cached_property
+    def hidden_size(self) -> Array:
+        """Bytes of the hidden state of `tokens` positions."""
+        return self.tokens * self.job.model.hidden * self.job.precision.activation_bytes
+
+    @cached_property
+    def heads(self) -> Array:
+        """Query heads of a rank during projections."""
+        return self.job.model.heads / self.plans.tp
+
+    @cached_property
+    def kv_heads(self) -> Array:
+        """Key and value heads of a rank; replicated when there are fewer than tensor ranks."""
+        return np.maximum(self.job.model.kv_heads / self.plans.tp, 1.0)
+
+    @cached_property
+    def expert_rows(self) -> Array:
+        """Token copies each local expert works on when routing is balanced.
+
+        An expert group (etp x ep ranks) holds `tokens / tp` positions a rank, each sent to top_k experts.
+        """
+        experts = self.job.model.experts
+        if experts is None:
+            return np.zeros(len(self.plans))
+        group = self.tokens / self.plans.tp * self.plans.ep * self.plans.etp
+        return group * experts.top_k / experts.count

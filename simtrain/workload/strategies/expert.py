@@ -1,0 +1,92 @@
+"""Expert parallelism on a folded mesh (MoE Parallel Folding, arXiv 2504.14960; GShard, arXiv 2006.16668).
+
+The ranks of one pipeline stage are numbered twice: tensor x context x data for the dense part, and
+expert-tensor x expert x expert-data for the experts.
+"""
+
+import numpy as np
+
+from simtrain.workload.op import Elementwise, GroupedMatmul, Matmul, Message, Op, Saved, both_ways
+from simtrain.workload.rule import Rule
+from simtrain.workload.shard import Array, Shard
+
+
+def ranks(shard: Shard) -> Array:
+    """Ranks of a stage: the size both meshes must cover."""
+    return shard.plans.tp * shard.plans.cp * shard.plans.dp
+
+
+def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
+    """Router, dispatch, grouped expert products, combine: ops and saved bytes of one layer."""
+    model, precision, plans = shard.job.model, shard.job.precision, shard.plans
+    experts = model.experts
+    assert experts is not None
+    gated = model.gated if experts.gated is None else experts.gated
+    halves = 2 if gated else 1
+    width = precision.activation_bytes
+    local = experts.count / plans.ep
+    rows = shard.expert_rows
+    copies = rows * local
+    sent = shard.tokens / plans.tp * experts.top_k * model.hidden * width
+    gathered = sent * plans.etp
+    ffn = experts.ffn / plans.etp
+    routed = shard.tokens / plans.tp
+    dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1))
+    inner = 1.0 * (plans.etp > 1)
+    gather = Message("all_gather", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
+    scatter = Message("reduce_scatter", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
+    ops = (
+        *both_ways("router", "routing", Matmul(routed, experts.count, model.hidden)),
+        *both_ways("permute", "routing", Elementwise(2 * sent, 2 * sent)),
+        Op("dispatch", "routing", "forward", dispatch),
+        Op("dispatch backward", "routing", "backward", dispatch),
+        Op("expert gather", "routing", "forward", gather),
+        Op("expert gather backward", "routing", "backward", scatter),
+        *both_ways("expert up", "projection", GroupedMatmul(rows, halves * ffn, model.hidden, local)),
+        *both_ways(
+            "expert activation",
+            "activation",
+            Elementwise((halves + 1) * copies * ffn * width, (2 * halves + 1) * copies * ffn * width),
+        ),
+        *both_ways("expert down", "projection", GroupedMatmul(rows, model.hidden, ffn, local)),
+        Op("expert scatter", "routing", "forward", scatter),
+        Op("expert scatter backward", "routing", "backward", gather),
+        Op("combine", "routing", "forward", dispatch),
+        Op("combine backward", "routing", "backward", dispatch),
+        *both_ways("unpermute", "routing", Elementwise(2 * sent, 2 * sent)),
+    )
+    inputs = copies * model.hidden * precision.matmul_input_bytes
+    between = halves * copies * ffn * width
+    activated = copies * ffn * precision.matmul_input_bytes
+    returned = sent
+    selective = "activation" in shard.job.stack.selective
+    return ops, Saved(inputs + between + activated + returned, activated if selective else 0.0)
+
+
+RULES = (
+    Rule(
+        "expert degree needs experts",
+        "a dense model has none to spread",
+        lambda job, plans: (plans.ep == 1) & (plans.etp == 1) | np.full(len(plans), job.model.experts is not None),
+    ),
+    Rule(
+        "expert degree divides the experts",
+        "each expert rank holds whole experts",
+        lambda job, plans: (job.model.experts.count if job.model.experts else 1) % plans.ep == 0,
+    ),
+    Rule(
+        "expert tensor degree divides the expert width",
+        "each of its ranks takes an equal slice",
+        lambda job, plans: (job.model.experts.ffn if job.model.experts else 1) % plans.etp == 0,
+    ),
+    Rule(
+        "the expert mesh covers the stage",
+        "etp x ep must divide tp x cp x dp: both meshes use the same ranks",
+        lambda job, plans: (plans.tp * plans.cp * plans.dp) % (plans.ep * plans.etp) == 0,
+    ),
+    Rule(
+        "expert slices stay within the tensor group",
+        "an expert is never cut finer than the dense part",
+        lambda job, plans: plans.etp <= plans.tp,
+    ),
+)

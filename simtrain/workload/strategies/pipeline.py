@@ -1,0 +1,121 @@
+"""Pipeline parallelism: which layers a stage holds, what it keeps in flight, what it sends.
+
+GPipe (arXiv 1811.06965), 1F1B (arXiv 1806.03377), interleaved 1F1B (arXiv 2104.04473 section 2.2).
+Stages are described by three representatives, the leading axis of every array here: the first stage (embedding),
+the heaviest inner stage, the last stage (head and loss). With one stage only the first exists and holds both ends.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.spec.job import Job
+from simtrain.spec.plan import SCHEDULES, PlanTable
+from simtrain.workload.rule import Rule
+
+GPIPE, ONE_F_ONE_B, INTERLEAVED = (SCHEDULES.index(name) for name in ("gpipe", "1f1b", "interleaved"))
+Stages = NDArray[np.float64]
+FIRST, INNER, LAST = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Arrays of shape (3 representatives, plans)."""
+
+    count: Stages
+    """Stages each representative stands for."""
+    layers: Stages
+    """Layers on it, of any kind."""
+    dense: Stages
+    """Of these, layers with a dense feed-forward."""
+    embedding: Stages
+    """1 where the stage holds the embedding."""
+    head: Stages
+    """1 where the stage holds head and loss."""
+    position: Stages
+    """Place in the pipeline of the representative: 0 is the first stage, 1 the first inner one."""
+
+
+def layout(job: Job, plans: PlanTable) -> Layout:
+    """Divide the layers over the stages: what does not divide goes to inner stages first, then to the first."""
+    stages, layers = plans.pp, job.model.layers
+    base, extra = layers // stages, layers % stages
+    inner_count = np.maximum(stages - 2, 0)
+    inner_extra = np.minimum(extra, inner_count)
+    first = base + (extra > inner_extra)
+    inner = np.where(inner_count > 0, base + (inner_extra > 0), 0)
+    last = np.where(stages > 1, base, 0)
+    held = np.stack([first, inner, last]).astype(float)
+    single = stages == 1
+    zero = np.zeros(len(plans))
+    experts = job.model.experts
+    if experts is None:
+        dense = held
+    else:
+        leading = experts.first_dense_layers
+        rest = (layers - leading - job.model.moe_layers) / max(layers - leading, 1)
+        on_first = np.minimum(leading, held[FIRST])
+        on_inner = np.where(inner_count > 0, np.clip(leading - held[FIRST], 0, held[INNER]), 0.0)
+        spread = np.stack([on_first, on_inner, zero])
+        dense = spread + (held - spread) * rest
+    return Layout(
+        count=np.stack([np.ones(len(plans)), inner_count.astype(float), 1.0 * (stages > 1)]),
+        layers=held,
+        dense=dense,
+        embedding=np.stack([zero + 1, zero, zero]),
+        head=np.stack([1.0 * single, zero, 1.0 * ~single]),
+        position=np.stack([zero, np.minimum(1, stages - 1.0), stages - 1.0]),
+    )
+
+
+def in_flight(plans: PlanTable, position: Stages) -> Stages:
+    """Microbatches alive at its peak on the stage at `position`, as a multiple of the stage's layers.
+
+    GPipe: all m. 1F1B: p - s. Interleaved: chunks in flight over chunks a stage, ((v - 1)p + 2(p - s - 1) + 1)/v,
+    which is p + (p - 1)/v on the first stage (arXiv 2205.05198 section 4.2.3). Never more than m.
+    """
+    pp, vpp, m = plans.pp, plans.vpp, plans.microbatches
+    ahead = pp - position
+    interleaved = np.where(vpp > 1, ((vpp - 1) * pp + 2 * (ahead - 1) + 1) / vpp, ahead)
+    alive = np.where(plans.schedule == GPIPE, m, np.where(plans.schedule == INTERLEAVED, interleaved, ahead))
+    return np.minimum(alive, m)
+
+
+def bubble_fraction(plans: PlanTable) -> NDArray[np.float64]:
+    """Idle over busy time of uniform stages, (p - 1) / (v m): arXiv 2104.04473 equations 1 and 2."""
+    return (plans.pp - 1) / (plans.vpp * plans.microbatches)
+
+
+RULES = (
+    Rule(
+        "every stage holds a layer",
+        "more stages or chunks than layers",
+        lambda job, plans: plans.pp * plans.vpp <= job.model.layers,
+    ),
+    Rule(
+        "chunks are equal",
+        "interleaving needs stages x chunks to divide the layers",
+        lambda job, plans: (plans.vpp == 1) | (job.model.layers % (plans.pp * plans.vpp) == 0),
+    ),
+    Rule(
+        "chunks belong to the interleaved schedule",
+        "more than one chunk a stage needs it, and it needs more than one",
+        lambda job, plans: (plans.vpp > 1) == (plans.schedule == INTERLEAVED),
+    ),
+    Rule(
+        "interleaving needs a pipeline",
+        "with one stage there is nothing to interleave",
+        lambda job, plans: (plans.vpp == 1) | (plans.pp > 1),
+    ),
+    Rule(
+        "interleaving needs whole rounds of microbatches",
+        "microbatches must be a multiple of the stages",
+        lambda job, plans: (plans.vpp == 1) | (plans.microbatches % plans.pp == 0),
+    ),
+    Rule(
+        "GPipe differs from 1F1B only in a pipeline",
+        "with one stage the two are the same plan",
+        lambda job, plans: (plans.schedule != GPIPE) | (plans.pp > 1),
+    ),
+)

@@ -1,0 +1,140 @@
+"""The state table: who holds weights, gradients and optimizer states, and the messages that keep them true.
+
+ZeRO stages 0-3 (arXiv 1910.02054), FSDP (arXiv 2304.11277; stage 3) and HSDP (a shard group smaller than the
+data-parallel group) are rows of it. Stage arrays have shape (3 representatives, plans), as in pipeline.Layout.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.laws.states import SHARDED_FROM, held_bytes
+from simtrain.spec.job import Job
+from simtrain.spec.plan import PlanTable
+from simtrain.workload.parameters import parameters
+from simtrain.workload.rule import Rule
+from simtrain.workload.strategies.pipeline import Layout, Stages
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Parameters of one kind on a stage's rank before sharding, and the ranks they are shared with."""
+
+    parameters: Stages
+    shards: NDArray[np.float64]
+    """Ranks a sharded state is spread over."""
+    replicas: NDArray[np.float64]
+    """Shard groups that hold the same states."""
+    stride: NDArray[np.float64]
+    """Distance of neighbouring ranks of the shard group."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Bytes on the fullest rank of each representative stage."""
+
+    weights: Stages
+    gradients: Stages
+    optimizer: Stages
+    gathered: Stages
+    """Weights and gradients of the layers in use, whole, while parameters are sharded."""
+    dense: Holding
+    expert: Holding
+
+
+def gradient_bytes(job: Job) -> float:
+    """Bytes of an accumulated gradient element."""
+    return max(job.stack.gradient_bytes.value, job.precision.minimum_gradient_bytes)
+
+
+def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holding]:
+    """Dense and expert parameters a rank would hold without state sharding."""
+    model, counts = job.model, parameters(job.model)
+    tp = plans.tp
+    moe = layout.layers - layout.dense
+    layer = counts.attention / tp + counts.layer_norms
+    dense = (
+        layout.layers * layer
+        + layout.dense * (counts.dense_mlp / tp)
+        + moe * (counts.shared_expert / tp + counts.router)
+        + layout.embedding * (counts.embedding / tp + counts.positions)
+        + layout.head * (counts.head / tp + counts.final_norm)
+    )
+    if model.tied_embeddings:
+        dense = dense + layout.head * np.where(plans.pp > 1, counts.embedding / tp, 0.0)
+    expert_count = model.experts.count if model.experts else 0
+    expert = moe * (expert_count * counts.expert / (plans.etp * plans.ep))
+    group = (plans.dp * plans.cp).astype(float)
+    shards = np.minimum(plans.shard_group, group)
+    folded = group * tp / (plans.etp * plans.ep)
+    expert_shards = np.maximum(shards * folded / group, 1.0)
+    return (
+        Holding(dense, shards, group / shards, tp.astype(float)),
+        Holding(expert, expert_shards, folded / expert_shards, (plans.etp * plans.ep).astype(float)),
+    )
+
+
+def states(job: Job, plans: PlanTable, layout: Layout) -> States:
+    """Bytes of every state class, by the state table."""
+    precision = job.precision
+    dense, expert = holdings(job, plans, layout)
+
+    def bytes_of(state: str, width: float) -> Stages:
+        return sum(  # type: ignore[return-value]
+            held_bytes(kind.parameters, width, plans.zero, SHARDED_FROM[state], kind.shards) for kind in (dense, expert)
+        )
+
+    layers = np.maximum(layout.layers, 1)
+    whole = (dense.parameters + expert.parameters) / layers
+    working = np.where(plans.zero == 3, whole * (2 * precision.gathered_weight_bytes + precision.minimum_gradient_bytes), 0)
+    return States(
+        weights=bytes_of("weights", precision.weight_bytes),
+        gradients=bytes_of("gradients", gradient_bytes(job)),
+        optimizer=bytes_of("optimizer", precision.master_bytes + job.optimizer.moment_bytes),
+        gathered=working,
+        dense=dense,
+        expert=expert,
+    )
+
+
+def updated(job: Job, plans: PlanTable, kind: Holding) -> Stages:
+    """Parameters of one kind that one rank updates."""
+    return held_bytes(kind.parameters, 1.0, plans.zero, SHARDED_FROM["optimizer"], kind.shards)
+
+
+def update_bytes(job: Job) -> float:
+    """Memory traffic of updating one parameter: gradient read, master read and written, moments, weight written."""
+    precision = job.precision
+    return gradient_bytes(job) + 2 * precision.master_bytes + job.optimizer.traffic_bytes + precision.weight_bytes
+
+
+RULES = (
+    Rule(
+        "the stack has this state sharding",
+        "this training stack does not offer that ZeRO stage",
+        lambda job, plans: np.isin(plans.zero, job.stack.sharding),
+    ),
+    Rule(
+        "sharding needs data-parallel ranks",
+        "with one data-parallel rank there is nothing to shard over",
+        lambda job, plans: (plans.zero == 0) | (plans.dp * plans.cp > 1),
+    ),
+    Rule(
+        "a shard group is used",
+        "unsharded states have a shard group of 1, sharded ones more",
+        lambda job, plans: (plans.zero == 0) == (plans.shard_group == 1),
+    ),
+    Rule(
+        "the shard group divides the data-parallel ranks",
+        "every replica of the states holds equal shares",
+        lambda job, plans: (plans.dp * plans.cp) % plans.shard_group == 0,
+    ),
+    Rule(
+        "the stack has hybrid sharding",
+        "this training stack shards over the whole data-parallel group",
+        lambda job, plans: np.full(len(plans), job.stack.hybrid_sharding)
+        | (plans.zero == 0)
+        | (plans.shard_group == plans.dp * plans.cp),
+    ),
+)

@@ -1,0 +1,86 @@
+"""Pipeline closed form against published bubble formulas."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simtrain.spec.plan import Plan, PlanTable
+from simtrain.timeline.closed_form import exposed_gather, exposed_reduction, pipeline
+from simtrain.workload.strategies.pipeline import bubble_fraction, in_flight
+
+
+def run(schedule: str, stages: int, microbatches: int, chunks: int = 1, hop: float = 0.0, hidden: float = 0.0):
+    plans = PlanTable.of(
+        [Plan(pp=stages, vpp=chunks, schedule=schedule, global_batch=microbatches, micro_batch=1)]
+    )
+    count = np.array([[1.0], [max(stages - 2, 0.0)], [1.0 * (stages > 1)]])
+    forward = (count > 0) * 1.0
+    return plans, pipeline(plans, count, forward, 2 * forward, np.array([hop]), hidden)
+
+
+@pytest.mark.parametrize(("microbatches", "expected"), [(1, 1.0), (4, 2.909), (32, 6.564)])
+def test_gpipe_speedup_on_eight_stages(microbatches: int, expected: float) -> None:
+    """GPipe (arXiv 1811.06965): K M / (M + K - 1) over one stage."""
+    _, result = run("gpipe", 8, microbatches)
+    assert 8 * 3.0 * microbatches / result.total[0] == pytest.approx(expected, abs=5e-4)
+
+
+@given(st.integers(2, 32), st.integers(1, 8), st.integers(1, 8))
+def test_bubble_is_the_published_fraction(stages: int, rounds: int, chunks: int) -> None:
+    """(p - 1) / (v m): Narayanan et al. (arXiv 2104.04473) section 2.2."""
+    schedule = "interleaved" if chunks > 1 else "1f1b"
+    plans, result = run(schedule, stages, stages * rounds, chunks)
+    assert result.bubble[0] / result.busy[0] == pytest.approx((stages - 1) / (chunks * stages * rounds))
+    assert bubble_fraction(plans)[0] == pytest.approx((stages - 1) / (chunks * stages * rounds))
+
+
+@given(st.integers(2, 64), st.integers(1, 512))
+def test_one_f_one_b_in_flight(stages: int, microbatches: int) -> None:
+    """1F1B keeps p - s microbatches on stage s, never more than there are."""
+    plans = PlanTable.of([Plan(pp=stages, schedule="1f1b", global_batch=microbatches)])
+    position = np.array([[0.0], [1.0], [stages - 1.0]])
+    expected = [min(microbatches, stages), min(microbatches, stages - 1), 1]
+    assert in_flight(plans, position)[:, 0].tolist() == expected
+
+
+def test_interleaved_in_flight() -> None:
+    """p + (p - 1)/v on the first stage: Korthikanti et al. (arXiv 2205.05198) section 4.2.3."""
+    plans = PlanTable.of([Plan(pp=8, vpp=3, schedule="interleaved", global_batch=64)])
+    assert in_flight(plans, np.array([[0.0]]))[0, 0] == pytest.approx(8 + 7 / 3)
+
+
+def test_gpipe_keeps_every_microbatch() -> None:
+    plans = PlanTable.of([Plan(pp=4, schedule="gpipe", global_batch=32)])
+    assert in_flight(plans, np.array([[0.0], [3.0]]))[:, 0].tolist() == [32, 32]
+
+
+def test_hops_cost_until_they_hide() -> None:
+    _, shown = run("1f1b", 4, 8, hop=0.1)
+    _, hidden = run("1f1b", 4, 8, hop=0.1, hidden=1.0)
+    assert shown.hops[0] == pytest.approx(0.1 * (2 * 8 + 2 * 3))
+    assert hidden.hops[0] == pytest.approx(0.1 * 2 * 3)
+
+
+def test_slow_last_stage_sets_the_pace() -> None:
+    plans = PlanTable.of([Plan(pp=3, schedule="1f1b", global_batch=10)])
+    count = np.ones((3, 1))
+    forward = np.array([[1.0], [1.0], [2.0]])
+    result = pipeline(plans, count, forward, forward, np.zeros(1), 0.0)
+    assert result.stage[0] == 2
+    assert result.total[0] == pytest.approx(10 * 4 + 2 + 2)
+
+
+@pytest.mark.parametrize(("zero", "rounds"), [(1, 1), (2, 4)])
+def test_reduction_once_a_step_or_every_microbatch(zero: int, rounds: int) -> None:
+    plans = PlanTable.of([Plan(dp=2, zero=zero, shard_group=2, global_batch=8)])
+    stage = np.array([[3.0], [0.0], [0.0]])
+    assert exposed_reduction(plans, stage, stage, overlap=0.0)[0] == pytest.approx(3.0 * rounds)
+    assert exposed_reduction(plans, stage, stage, overlap=1.0)[0] == 0.0
+
+
+def test_parameters_are_gathered_before_every_pass_under_stage_3() -> None:
+    plans = PlanTable.of([Plan(dp=2, zero=zero, shard_group=2, global_batch=8) for zero in (1, 3)])
+    gather = np.full((3, 2), 0.5)
+    passes = np.zeros((3, 2))
+    assert exposed_gather(plans, gather, passes, passes, overlap=1.0).tolist() == [0.5, 0.5 * 2 * 4]
