@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.workload.flops import model_flops
 from simtrain.price.blocks import CATEGORIES, BlockTime, Machine, block_time
 from simtrain.price.collectives import network
 from simtrain.price.profile import attention_kernel, profile
@@ -16,6 +15,7 @@ from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.timeline.closed_form import exposed_gather, exposed_reduction, pipeline
 from simtrain.timeline.memory import Memory, memory
+from simtrain.workload.flops import model_flops
 from simtrain.workload.op import Block
 from simtrain.workload.program import Program, program
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
@@ -56,8 +56,8 @@ class Estimate:
         return self.plans.global_batch * self.job.sequence / self.step_time
 
     def mfu(self, causal: bool) -> Array:
-        """Model FLOP/s utilisation; `causal` counts attention under the mask (half), else in full."""
-        peak = self.job.cluster.device.peak[reported_format(self.job)].value
+        """Model FLOP/s utilisation of the peak in the matmul format; `causal` counts attention under the mask (half), else in full."""
+        peak = self.job.cluster.device.peak[self.job.precision.matmul].value
         flops = model_flops(self.job.model, self.job.sequence, causal) * self.plans.global_batch
         return np.asarray(flops / (self.step_time * self.job.devices * peak))
 
@@ -75,11 +75,6 @@ class Detail:
     """Step time interval, seconds."""
     hardware_flops: Array
     """FLOP of one step, recomputation included."""
-
-
-def reported_format(job: Job) -> str:
-    """The number format whose peak MFU is counted against: the matmul format of the job."""
-    return job.precision.matmul
 
 
 def machine(job: Job) -> Machine:
@@ -129,7 +124,12 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     full = full_share(plans, layers)
     selective = (plans.recompute == SELECTIVE) * (1 - full)
     forward, backward = (np.zeros((rows, *layers.shape)) for _ in range(2))
-    held = {"dense": dense, "moe": layers - dense, "embedding": layout.embedding[:, spread], "head": layout.head[:, spread]}
+    held = {
+        "dense": dense,
+        "moe": layers - dense,
+        "embedding": layout.embedding[:, spread],
+        "head": layout.head[:, spread],
+    }
     for name, time in priced.items():
         ahead, back = gathered(time.forward)[:, None, :], gathered(time.backward)[:, None, :]
         forward += held[name] * ahead
@@ -138,9 +138,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     stage_forward, stage_backward = forward.sum(axis=0), backward.sum(axis=0)
     hop = hop_seconds(on, described.hop)
-    run = pipeline(
-        plans, layout.count[:, spread], stage_forward, stage_backward, hop, stack.overlap.pipeline.value
-    )
+    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hop, stack.overlap.pipeline.value)
     sync = sync_time(job, on, described.stages)
     reduction = exposed_reduction(
         plans, sync.reduction[:, spread], stage_backward, stack.overlap.gradient_reduction.value
@@ -160,7 +158,7 @@ def _measured_share(described: Program, priced: dict[str, BlockTime]) -> Array:
     name = max((n for n in priced if n in ("dense", "moe")), key=lambda n: priced[n].measured.sum())
     time = priced[name]
     share = time.measured / (time.forward.sum(axis=0) + time.backward.sum(axis=0))
-    return np.minimum(share, 1.0)[described.layers.spread.index]
+    return np.asarray(np.minimum(share, 1.0)[described.layers.spread.index])
 
 
 def _hardware_flops(described: Program) -> Array:

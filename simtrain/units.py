@@ -36,8 +36,7 @@ _SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9}
 # unit written by people -> its size in the SI unit named by the outer key
 KNOWN: dict[str, dict[str, float]] = {
     "B": {f"{p}B": f for p, f in (_DECIMAL | _BINARY).items()},
-    "B/s": {f"{p}B/s": f for p, f in (_DECIMAL | _BINARY).items()}
-    | {f"{p}bit/s": f / 8 for p, f in _DECIMAL.items()},
+    "B/s": {f"{p}B/s": f for p, f in (_DECIMAL | _BINARY).items()} | {f"{p}bit/s": f / 8 for p, f in _DECIMAL.items()},
     "FLOP/s": {f"{p}FLOP/s": f for p, f in _DECIMAL.items()},
     "s": {f"{p}s": f for p, f in _SMALL.items()} | {"min": 60.0, "h": 3600.0, "d": 86400.0},
     "W": {f"{p}W": f for p, f in _DECIMAL.items()},

@@ -52,8 +52,10 @@ def plan(
     job = None
     try:
         asked = request(
-            model, cluster, dict(gpus=gpus, seq=seq, global_batch=global_batch, tokens=tokens),
-            dict(precision=precision, optimizer=optimizer, stack=stack),
+            model,
+            cluster,
+            {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
+            {"precision": precision, "optimizer": optimizer, "stack": stack},
         )
         job = asked.job()
     except WrongInput as error:

@@ -38,7 +38,9 @@ def simulate(
     ep: Annotated[str, typer.Option(help="Expert degree.")] = "1",
     etp: Annotated[str, typer.Option(help="Tensor degree inside an expert.")] = "1",
     zero: Annotated[str, typer.Option(help="State sharding: 0, 1, 2 or 3.")] = "0",
-    shard_group: Annotated[str | None, typer.Option(help="Ranks a sharded state is spread over; all by default.")] = None,
+    shard_group: Annotated[
+        str | None, typer.Option(help="Ranks a sharded state is spread over; all by default.")
+    ] = None,
     schedule: Annotated[str | None, typer.Option(help="gpipe, 1f1b or interleaved.")] = None,
     micro_batch: Annotated[str, typer.Option(help="Sequences a microbatch.")] = "1",
     recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "none",
@@ -49,7 +51,7 @@ def simulate(
     from simtrain.cli.inputs import request
     from simtrain.cli.output import console, print_json
     from simtrain.cli.planfile import read_plan
-    from simtrain.errors import Problem, WrongInput
+    from simtrain.errors import WrongInput
     from simtrain.estimate import detail, estimate, machine
     from simtrain.search.layout import Layout
     from simtrain.spec.plan import PlanTable
@@ -59,26 +61,32 @@ def simulate(
     if Path(model).suffix == ".json" and Path(model).name != "config.json" and cluster is None:
         job, plan = read_plan(Path(model), rank)
     else:
-        problems: list[Problem] = []
-        job = None
-        try:
-            asked = request(
-                model, cluster, dict(gpus=gpus, seq=seq, global_batch=global_batch, tokens=tokens),
-                dict(precision=precision, optimizer=optimizer, stack=stack),
-            )
-            job = asked.job()
-        except WrongInput as error:
-            problems.extend(error.problems)
         layout = Layout(
-            tp=tp, sp=sp, pp=pp, vpp=vpp, cp=cp, ulysses=ulysses, ep=ep, etp=etp, zero=zero, shard_group=shard_group,
-            schedule=schedule, micro_batch=micro_batch, recompute=recompute, full_layers=full_layers,
+            tp=tp,
+            sp=sp,
+            pp=pp,
+            vpp=vpp,
+            cp=cp,
+            ulysses=ulysses,
+            ep=ep,
+            etp=etp,
+            zero=zero,
+            shard_group=shard_group,
+            schedule=schedule,
+            micro_batch=micro_batch,
+            recompute=recompute,
+            full_layers=full_layers,
         )
-        plan_or_problems = layout.plan(job)
-        if isinstance(plan_or_problems, list):
-            problems.extend(plan_or_problems)
-        if problems or job is None or isinstance(plan_or_problems, list):
-            raise WrongInput(problems)
-        plan = plan_or_problems
+        try:
+            job = request(
+                model,
+                cluster,
+                {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
+                {"precision": precision, "optimizer": optimizer, "stack": stack},
+            ).job()
+        except WrongInput as error:
+            raise WrongInput([*error.problems, *layout.problems()]) from None
+        plan = layout.plan(job)
     on = machine(job)
     table = PlanTable.of([plan])
     result = estimate(job, table, on)

@@ -14,7 +14,7 @@ Number = Array | float
 
 
 def ring(
-    size: Number, members: Number, domains: Number, passes: Number, base: Number, near: Number, far: Number, rate: Number
+    size: Array, members: Number, domains: Number, passes: Number, base: Number, near: Number, far: Number, rate: Number
 ) -> Array:
     """Ring of n ranks (s): `passes` 2 for all-reduce, 1 for all-gather or reduce-scatter.
 
@@ -26,7 +26,7 @@ def ring(
     return base + latency + passes * (members - 1) / members * size / rate
 
 
-def tree(size: Number, local: Number, domains: Number, base: Number, near: Number, far: Number, rate: Number) -> Array:
+def tree(size: Array, local: Number, domains: Number, base: Number, near: Number, far: Number, rate: Number) -> Array:
     """Double binary tree all-reduce (s): up and down a chain of `local` ranks and log2(domains) levels of network.
 
     Every rank forwards the message twice, so `size` moves at half the bus bandwidth `rate` (tuning.cc; Sanders,
@@ -35,7 +35,7 @@ def tree(size: Number, local: Number, domains: Number, base: Number, near: Numbe
     return base + 2 * ((local - 1) * near + np.log2(domains) * far) + 2 * size / rate
 
 
-def switch(size: Number, base: Number, rate: Number) -> Array:
+def switch(size: Array, base: Number, rate: Number) -> Array:
     """All-reduce in the switches of one domain, NVLS (s): every rank sends and receives the message once at `rate`.
 
     `rate` is an algorithm bandwidth (size over time), not a bus bandwidth.
@@ -43,9 +43,7 @@ def switch(size: Number, base: Number, rate: Number) -> Array:
     return base + size / rate
 
 
-def switch_tree(
-    size: Number, domains: Number, base: Number, far: Number, inside: Number, network: Number
-) -> Array:
+def switch_tree(size: Array, domains: Number, base: Number, far: Number, inside: Number, network: Number) -> Array:
     """NVLSTree all-reduce (s): reduced in each domain's switches, then up and down a double tree of domains.
 
     `inside` is the algorithm bandwidth of the switches, `network` the bus bandwidth a domain has outside, of which a
@@ -54,7 +52,7 @@ def switch_tree(
     return base + 2 * np.log2(domains) * far + size / np.minimum(inside, network / 2)
 
 
-def pat(size: Number, members: Number, base: Number, far: Number, per_rank: Number, rate: Number) -> Array:
+def pat(size: Array, members: Number, base: Number, far: Number, per_rank: Number, rate: Number) -> Array:
     """PAT all-gather or reduce-scatter with one rank a domain (s).
 
     log2(n) network latencies of which 3.5 overlap, plus `per_rank` for every member (tuning.cc); (n - 1)/n of the
@@ -63,17 +61,17 @@ def pat(size: Number, members: Number, base: Number, far: Number, per_rank: Numb
     return base + np.log2(members) * far / 3.5 + members * per_rank + (members - 1) / members * size / rate
 
 
-def pipeline_fill(size: Number, in_flight: Number, rate: Number) -> Array:
+def pipeline_fill(size: Array, in_flight: Number, rate: Number) -> Array:
     """What one network hop of a pipelined tree waits for the first chunk (s).
 
-    A hop forwards chunks, so it starts once one has arrived: at most `in_flight` bytes over all channels, and a
-    quarter of a short message, over `rate`. The shape is ours; `in_flight` is fitted (profiles/collectives).
+    A hop forwards chunks, so it starts once one has arrived: at most `in_flight` bytes over all channels, and half
+    of a short message, over `rate`. The shape is ours; `in_flight` is fitted (profiles/collectives).
     """
-    return np.minimum(in_flight, size / 4) / rate
+    return np.minimum(in_flight, size / 2) / rate
 
 
 def hierarchical(
-    size: Number, local: Number, domains: Number, near: Number, far: Number, inside: Number, network: Number
+    size: Array, local: Number, domains: Number, near: Number, far: Number, inside: Number, network: Number
 ) -> Array:
     """All-reduce as reduce-scatter inside, all-reduce of the shards outside, all-gather inside, one after another (s).
 
@@ -87,7 +85,7 @@ def hierarchical(
 
 
 def all_to_all(
-    size: Number, members: Number, local: Number, base: Number, per_peer: Number, inside: Number, network: Number
+    size: Array, members: Number, local: Number, base: Number, per_peer: Number, inside: Number, network: Number
 ) -> Array:
     """Personalised exchange where each rank holds `size` bytes in all (s).
 
@@ -100,7 +98,7 @@ def all_to_all(
 
 
 def all_to_all_on_rails(
-    size: Number, members: Number, local: Number, base: Number, per_peer: Number, inside: Number, network: Number
+    size: Array, members: Number, local: Number, base: Number, per_peer: Number, inside: Number, network: Number
 ) -> Array:
     """All-to-all that keeps to its rail (PXN): bytes for another rail first move to the neighbour on that rail (s).
 
@@ -112,6 +110,6 @@ def all_to_all_on_rails(
     return base + (members - 1) * per_peer + np.maximum(leaving / network, within)
 
 
-def point_to_point(size: Number, base: Number, rate: Number) -> Array:
+def point_to_point(size: Array, base: Number, rate: Number) -> Array:
     """One message between two ranks (s): Hockney's latency plus size over `rate`."""
     return base + size / rate

@@ -1,8 +1,8 @@
 """Seconds of a block's operations, by what they are spent on, after overlap inside the block."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from simtrain.price.collectives import Network
 from simtrain.price.profile import Profile
 from simtrain.price.timed import Timed
 from simtrain.spec.job import Job
-from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Phase, Work
+from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Work
 
 CATEGORIES: Final = (
     "matmul",
@@ -62,10 +62,10 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
             selective[row] += seconds
         measured += time.measured * seconds
     layer = block.name in ("dense", "moe")
-    for phase, parts in (("forward", forward), ("backward", backward)):
+    for passes, parts in ((1, forward), (2, backward)):
         _overlap(parts, job)
         if layer:
-            _launch(parts, job, phase)  # type: ignore[arg-type]
+            _launch(parts, job, passes)
     return BlockTime(forward, backward, selective, measured)
 
 
@@ -88,25 +88,19 @@ def _overlap(parts: Parts, job: Job) -> None:
         parts[row] -= np.minimum(share * parts[row], parts[beside])
 
 
-def _launch(parts: Parts, job: Job, phase: Phase) -> None:
-    """A layer takes no less time than the host needs to launch its kernels (twice as many backward)."""
-    kernels_of_phase = job.stack.layer_kernels.value * (1 if phase == "forward" else 2)
-    parts[LAUNCH] = np.maximum(kernels_of_phase * job.stack.launch.value - parts.sum(axis=0), 0.0)
+def _launch(parts: Parts, job: Job, passes: int) -> None:
+    """A layer takes no less time than the host needs to launch its kernels; backward has twice the `passes`."""
+    launched = passes * job.stack.layer_kernels.value
+    parts[LAUNCH] = np.maximum(launched * job.stack.launch.value - parts.sum(axis=0), 0.0)
 
 
 def _price(works: Sequence[Work], job: Job, machine: Machine, plans: int) -> list[Timed]:
     """Seconds of each work; works of one kind are priced in one call over stacked arrays (works, plans)."""
     result: dict[int, Timed] = {}
-    for kind, price in (
-        (Matmul, _matmuls),
-        (GroupedMatmul, _grouped),
-        (Attention, _attention),
-        (Elementwise, _elementwise),
-        (Message, _messages),
-    ):
+    for kind, price in _PRICES.items():
         chosen = [index for index, work in enumerate(works) if isinstance(work, kind)]
         if chosen:
-            timed = price([works[index] for index in chosen], job, machine, plans)  # type: ignore[operator]
+            timed = price([works[index] for index in chosen], job, machine, plans)
             for row, index in enumerate(chosen):
                 result[index] = Timed(timed.seconds[row], timed.measured[row])
     return [result[index] for index in range(len(works))]
@@ -159,3 +153,12 @@ def _messages(works: Sequence[Message], job: Job, machine: Machine, plans: int) 
         seconds[rows] = timed.seconds * times
         measured[rows] = timed.measured
     return Timed(seconds, measured)
+
+
+_PRICES: Final[dict[type[Work], Callable[[Sequence[Any], Job, Machine, int], Timed]]] = {
+    Matmul: _matmuls,
+    GroupedMatmul: _grouped,
+    Attention: _attention,
+    Elementwise: _elementwise,
+    Message: _messages,
+}

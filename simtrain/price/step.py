@@ -9,7 +9,7 @@ from simtrain.price import collectives, kernels
 from simtrain.price.blocks import Machine
 from simtrain.price.collectives import Group
 from simtrain.spec.job import Job
-from simtrain.workload.op import Message
+from simtrain.workload.op import Collective, Message
 from simtrain.workload.program import StatePart
 from simtrain.workload.strategies.pipeline import Stages
 from simtrain.workload.strategies.sharding import Holding, update_bytes, updated
@@ -36,7 +36,8 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
             np.maximum(kind.parameters * wire / job.stack.bucket.value, 1),
         )
         reduced = _reduce(machine, kind, kind.parameters * wire, pieces, plans.zero)
-        gathered = _over(machine, "all_gather", kind.parameters * job.precision.gathered_weight_bytes, pieces, *_shards(machine, kind))
+        whole = kind.parameters * job.precision.gathered_weight_bytes
+        gathered = _over(machine, "all_gather", whole, pieces, *_shards(machine, kind))
         reduction += reduced
         gather += np.where(plans.zero >= 1, gathered, 0.0)
         update += kernels.memory_bound(machine.profile, updated(job, plans, kind) * update_bytes(job)).seconds
@@ -52,10 +53,10 @@ def _replicas(machine: Machine, kind: Holding) -> tuple[NDArray[np.float64], Gro
 
 
 def _over(
-    machine: Machine, name: str, size: Stages, pieces: Stages, degree: NDArray[np.float64], group: Group
+    machine: Machine, name: Collective, size: Stages, pieces: Stages, degree: NDArray[np.float64], group: Group
 ) -> Stages:
     """One collective of `size` bytes in `pieces` equal parts; nothing where the group is a single rank."""
-    seconds = collectives.collective_seconds(machine.network, name, size / pieces, group).seconds * pieces  # type: ignore[arg-type]
+    seconds = collectives.collective_seconds(machine.network, name, size / pieces, group).seconds * pieces
     return np.where((degree > 1) & (size > 0), seconds, 0.0)
 
 
@@ -72,4 +73,5 @@ def hop_seconds(machine: Machine, hop: Message) -> NDArray[np.float64]:
     degree, stride = np.asarray(hop.degree, float), np.asarray(hop.stride, float)
     inside = degree * stride <= machine.network.domain
     pair = Group(np.full_like(degree, 2.0), np.where(inside, 2.0, 1.0))
-    return collectives.collective_seconds(machine.network, "point_to_point", hop.size, pair).seconds * hop.times
+    seconds = collectives.collective_seconds(machine.network, "point_to_point", hop.size, pair).seconds
+    return np.asarray(seconds * hop.times)

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from simtrain.errors import Problem, nearest
+from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.search.space import broken_rules
-from simtrain.spec.base import problems_of
+from simtrain.spec.base import checked
 from simtrain.spec.job import Job
 from simtrain.spec.plan import RECOMPUTE, SCHEDULES, Plan, PlanTable
 
@@ -30,18 +28,27 @@ class Layout:
     recompute: str
     full_layers: str
 
-    def plan(self, job: Job | None) -> Plan | list[Problem]:
-        """The plan, or everything that is wrong with it; without a job only the text is checked."""
-        numbers, problems = self._numbers()
-        for flag, value, known in (("--schedule", self.schedule, SCHEDULES), ("--recompute", self.recompute, RECOMPUTE)):
+    def problems(self) -> list[Problem]:
+        """What is wrong with the text itself, whatever the job."""
+        problems = self._numbers()[1]
+        for flag, value, known in (
+            ("--schedule", self.schedule, SCHEDULES),
+            ("--recompute", self.recompute, RECOMPUTE),
+        ):
             if value is not None and value not in known:
                 problems.append(Problem(flag, value, "is not known", nearest(value, known)))
-        if problems or job is None:
-            return problems
+        return problems
+
+    def plan(self, job: Job) -> Plan:
+        """The plan of `job`; `WrongInput` with everything that is wrong with it."""
+        problems = self.problems()
+        if problems:
+            raise WrongInput(problems)
+        numbers = self._numbers()[0]
         taken = numbers["tp"] * numbers["cp"] * numbers["ulysses"] * numbers["pp"]
         if job.devices % taken:
             rule = f"tp x cp x ulysses x pp = {taken} does not divide the {job.devices} devices"
-            return [Problem("layout", None, rule, "their product must be a divisor of the devices")]
+            raise WrongInput([Problem("layout", None, rule, "their product must be a divisor of the devices")])
         dp = job.devices // taken
         group = dp * numbers["cp"] * numbers["ulysses"]
         data = {
@@ -62,12 +69,11 @@ class Layout:
             "recompute": self.recompute,
             "full_layers": numbers["full_layers"],
         }
-        try:
-            plan = Plan.model_validate(data)
-        except ValidationError as error:
-            return problems_of(error, Plan, "layout")
+        plan = checked(Plan, data, "layout")
         broken = broken_rules(job, PlanTable.of([plan]))[0]
-        return [Problem("layout", None, f"{rule.name}: {rule.reason}") for rule in broken] or plan
+        if broken:
+            raise WrongInput([Problem("layout", None, f"{rule.name}: {rule.reason}") for rule in broken])
+        return plan
 
     def _numbers(self) -> tuple[dict[str, int], list[Problem]]:
         numbers, problems = {}, []

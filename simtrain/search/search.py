@@ -69,7 +69,7 @@ def search(job: Job, top: int, progress: Progress | None = None) -> Search:
                 kept = [_merge(job, kept, on, top)]
             if progress is not None:
                 progress(done, len(chunks))
-    result = _merge(job, kept, on, top) if kept else _Kept(*[_no_plans()] * 3, Tally(), 0)
+    result = _merge(job, kept, on, top) if kept else _nothing(Tally())
     tally = space.tally
     tally.add(result.tally)
     tally.enumerated = tally.legal + sum(tally.rejected.values())
@@ -86,14 +86,15 @@ def search(job: Job, top: int, progress: Progress | None = None) -> Search:
     )
 
 
-def _no_plans() -> PlanTable:
-    return PlanTable.of([])
+def _nothing(tally: Tally) -> _Kept:
+    none = PlanTable.of([])
+    return _Kept(none, none, none, tally, 0)
 
 
 def _block(job: Job, space: Space, chunk: slice, on: Machine, top: int) -> _Kept:
     plans, tally = space.block(chunk)
     if not len(plans):
-        return _Kept(plans, plans, plans, tally, 0)
+        return _nothing(tally)
     evaluated = estimate(job, plans, on)
     return _keep(evaluated, tally, int(evaluated.fits.sum()), top)
 
@@ -126,7 +127,7 @@ def _merge(job: Job, parts: Iterable[_Kept], on: Machine, top: int) -> _Kept:
     fits = sum(part.fits for part in parts)
     together = PlanTable.concatenate([t for part in parts for t in (part.best, part.front, part.closest)])
     if not len(together):
-        return _Kept(together, together, together, tally, fits)
+        return _nothing(tally)
     return _keep(estimate(job, unique(together), on), tally, fits, top)
 
 

@@ -79,7 +79,7 @@ class Space:
         degrees = np.array(divisors(devices))
         ring = [d for d in powers(devices) if d * 256 <= job.sequence or d == 1]
         self._outer_axes: list[Columns] = [
-            {"tp": degrees[degrees <= model.heads], "pp": np.array([1])},
+            {"tp": degrees[degrees <= model.heads]},
             {"pp": degrees[degrees <= model.layers]},
             {"cp_ring": np.array(ring)},
             {"cp_head": np.array([d for d in ring if d <= model.heads])},
@@ -89,7 +89,6 @@ class Space:
             {"global_batch": np.array(job.global_batch)},
             {"micro_batch": np.array(powers(min(LARGEST_MICRO_BATCH, max(job.global_batch))))},
         ]
-        self._outer_axes[0].pop("pp")
         self._inner_axes: list[Columns] = [
             self._schedules(),
             {"zero": np.array(job.stack.sharding)},
@@ -120,7 +119,8 @@ class Space:
                 product = columns["tp"] * columns["pp"] * columns["cp_ring"] * columns["cp_head"]
                 columns["dp"] = np.maximum(self.job.devices // product, 1)
                 known.add("dp")
-            columns = self._legal(columns, known, set(axis) | ({"dp"} if "cp_head" in axis else set()), self._rest(axis), self.tally)
+            new = set(axis) | ({"dp"} if "cp_head" in axis else set())
+            columns = self._legal(columns, known, new, self._rest(axis), self.tally)
         return columns
 
     def _rest(self, axis: Columns) -> int:

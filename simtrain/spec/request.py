@@ -41,7 +41,9 @@ class Request:
         data = read_toml(path)
         known = [field.name for field in fields(cls)]
         problems = [
-            Problem(f"{path}: {key}", None, "is not a known key", nearest(key, known)) for key in data if key not in known
+            Problem(f"{path}: {key}", None, "is not a known key", nearest(key, known))
+            for key in data
+            if key not in known
         ]
         problems += [
             Problem(f"{path}: {key}", None, "must be a name, a path or a number")

@@ -66,7 +66,7 @@ def exposed_reduction(plans: PlanTable, reduction: Stages, backward: Stages, ove
     slack[1] = backward[0] / plans.vpp
     slack[LAST] = backward[0] * (plans.pp - 1) / plans.vpp
     last = np.maximum(once - slack, 0.0).max(axis=0)
-    return (rounds - 1) * once.max(axis=0) + last
+    return np.asarray((rounds - 1) * once.max(axis=0) + last)
 
 
 def exposed_gather(plans: PlanTable, gather: Stages, forward: Stages, backward: Stages, overlap: float) -> Array:
@@ -74,4 +74,4 @@ def exposed_gather(plans: PlanTable, gather: Stages, forward: Stages, backward: 
     ahead = gather - np.minimum(overlap * gather, forward)
     back = gather - np.minimum(overlap * gather, backward)
     every = plans.microbatches * (ahead + back)
-    return np.where(plans.zero == 3, every, ahead).max(axis=0)
+    return np.asarray(np.where(plans.zero == 3, every, ahead).max(axis=0))

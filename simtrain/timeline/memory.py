@@ -6,8 +6,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.spec.job import Job
-from simtrain.spec.plan import PlanTable
 from simtrain.workload.op import Block
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import Stages, in_flight
@@ -37,7 +35,7 @@ class Memory:
     @property
     def total(self) -> Array:
         """All classes together, shape (plans,)."""
-        return self.classes.sum(axis=0)
+        return np.asarray(self.classes.sum(axis=0))
 
 
 def _sizes(block: Block) -> tuple[Array, Array, Array]:

@@ -57,9 +57,7 @@ def print_plan(console: Console, job: Job, row: dict[str, Any], title: str) -> N
     console.print(Panel(_headline(job, row), title=title, title_align="left"))
     console.print(_shares("Where a step's time goes", row["time_by_term_s"], row["step_time_s"], seconds))
     stage = row["fullest_stage"]
-    console.print(
-        _shares(f"Where memory goes ({stage} stage)", row["memory_by_class_bytes"], row["memory_bytes"], gib)
-    )
+    console.print(_shares(f"Where memory goes ({stage} stage)", row["memory_by_class_bytes"], row["memory_bytes"], gib))
 
 
 def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
@@ -69,7 +67,8 @@ def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
     memory = job.cluster.device.memory.value
     table.add_row("layout", Text(layout(Plan.model_validate(row["plan"])), style="bold"))
     table.add_row(
-        "step", f"{seconds(row['step_time_s'])}  ({seconds(row['step_time_low_s'])} to {seconds(row['step_time_high_s'])})"
+        "step",
+        f"{seconds(row['step_time_s'])}  ({seconds(row['step_time_low_s'])} to {seconds(row['step_time_high_s'])})",
     )
     table.add_row(
         "speed",
@@ -86,7 +85,9 @@ def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
         )
     elif row["cost_per_step_usd"] is not None:
         table.add_row("cost", f"{money(row['cost_per_step_usd'])} a step")
-    table.add_row("evidence", f"{percent(row['measured_share'])} of the layer time rests on measured kernels, the rest on laws")
+    table.add_row(
+        "evidence", f"{percent(row['measured_share'])} of the layer time rests on measured kernels, the rest on laws"
+    )
     return table
 
 

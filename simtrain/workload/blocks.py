@@ -79,7 +79,7 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
     model, precision = shard.job.model, shard.job.precision
     tokens, hidden = shard.tokens, model.hidden
     latent = model.latent
-    query_dim, value_dim = attention_dims(shard)
+    query_dim = attention_dims(shard)[0]
     heads = shard.heads
     if latent is None:
         wide = (heads + 2 * shard.kv_heads) * model.head_dim
@@ -128,9 +128,7 @@ def _mlp(shard: Shard, ffn: int, name: str) -> Part:
     between = shard.tokens * local * width
     ops = (
         *both_ways(f"{name} up", "projection", Matmul(shard.tokens, halves * local, job.model.hidden)),
-        *both_ways(
-            f"{name} activation", "activation", Elementwise((halves + 1) * between, (2 * halves + 1) * between)
-        ),
+        *both_ways(f"{name} activation", "activation", Elementwise((halves + 1) * between, (2 * halves + 1) * between)),
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
     )
     activated = shard.tokens * local * job.precision.matmul_input_bytes

@@ -4,13 +4,14 @@ Every number is an array over plans (shape `(plans,)`) or a scalar that broadcas
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[np.float64] | NDArray[np.int64] | float | int
+Values = NDArray[Any] | float | int
 Phase = Literal["forward", "backward"]
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 Axis = Literal["tensor", "context", "expert"]
 Role = Literal["projection", "core attention", "norm", "activation", "residual", "loss", "routing", "embedding"]
 
@@ -106,14 +107,11 @@ class Elementwise:
         return (Elementwise(self.gradient_size, 0.0),)
 
 
-Conjugate = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
-
-
 @dataclass(frozen=True)
 class Message:
     """A collective over `degree` ranks `stride` apart; `size` in bytes as nccl-tests counts it."""
 
-    collective: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
+    collective: Collective
     axis: Axis
     size: Values
     degree: Values
@@ -161,7 +159,9 @@ class Block:
         return tuple(op for op in self.ops if op.phase == phase)
 
 
-def both_ways(name: str, role: Role, work: Matmul | GroupedMatmul | Attention | Elementwise, weight: float = 1.0) -> tuple[Op, ...]:
+def both_ways(
+    name: str, role: Role, work: Matmul | GroupedMatmul | Attention | Elementwise, weight: float = 1.0
+) -> tuple[Op, ...]:
     """The forward op and the backward ops it implies."""
     return (
         Op(name, role, "forward", work, weight),

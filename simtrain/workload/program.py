@@ -112,5 +112,7 @@ def program(job: Job, plans: PlanTable, fused_attention: bool) -> Program:
             head=blocks.head(shard),
         ),
         stages=StatePart(sharded, held, states(job, sharded.rows, held)),
-        hop=Message("point_to_point", "tensor", per_rank, plans.pp, plans.tp * plans.cp * plans.dp, 1.0 * (plans.pp > 1)),
+        hop=Message(
+            "point_to_point", "tensor", per_rank, plans.pp, plans.tp * plans.cp * plans.dp, 1.0 * (plans.pp > 1)
+        ),
     )

@@ -8,9 +8,7 @@ BYTES = {"weights": 2, "gradients": 2, "optimizer": 12}
 
 
 def gigabytes(parameters: float, stage: int, ranks: int) -> float:
-    return sum(
-        float(held_bytes(parameters, BYTES[state], stage, SHARDED_FROM[state], ranks)) for state in BYTES
-    ) / 1e9
+    return sum(float(held_bytes(parameters, BYTES[state], stage, SHARDED_FROM[state], ranks)) for state in BYTES) / 1e9
 
 
 @pytest.mark.parametrize(("stage", "expected"), [(0, 120.0), (1, 31.4), (2, 16.6), (3, 1.9)])

@@ -18,9 +18,7 @@ def messages(shard: Shard, head_dim: float, value_head_dim: float) -> tuple[Op, 
     keys = shard.tokens * shard.kv_heads * (head_dim + value_head_dim) * width
     heads, ring = plans.cp_head, plans.cp_ring
     exchange = Message("all_to_all", "context", queries + keys, heads, plans.tp, 1.0 * (heads > 1))
-    passed = Message(
-        "point_to_point", "context", keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0)
-    )
+    passed = Message("point_to_point", "context", keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0))
     returned = Message(
         "point_to_point", "context", 2 * keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0)
     )
@@ -41,8 +39,13 @@ RULES = (
     Rule(
         "head-wise context degree divides the heads",
         "each Ulysses rank takes whole heads of its tensor rank",
-        lambda job, plans: (plans.cp_head == 1)
-        | ((job.model.heads % (plans.tp * plans.cp_head) == 0) & (job.model.kv_heads % (plans.tp * plans.cp_head) == 0)),
+        lambda job, plans: (
+            (plans.cp_head == 1)
+            | (
+                (job.model.heads % (plans.tp * plans.cp_head) == 0)
+                & (job.model.kv_heads % (plans.tp * plans.cp_head) == 0)
+            )
+        ),
     ),
     Rule(
         "context chunks are long enough",

@@ -8,12 +8,7 @@ import numpy as np
 
 from simtrain.workload.op import Elementwise, GroupedMatmul, Matmul, Message, Op, Saved, both_ways
 from simtrain.workload.rule import Rule
-from simtrain.workload.shard import Array, Shard
-
-
-def ranks(shard: Shard) -> Array:
-    """Ranks of a stage: the size both meshes must cover."""
-    return shard.plans.tp * shard.plans.cp * shard.plans.dp
+from simtrain.workload.shard import Shard
 
 
 def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:

@@ -24,7 +24,8 @@ RULES = (
     Rule(
         "partial recomputation names fewer layers than a stage holds",
         "k layers a stage only makes sense below the stage's layers",
-        lambda job, plans: (plans.full_layers == 0)
-        | ((plans.recompute != FULL) & (plans.full_layers < job.model.layers / plans.pp)),
+        lambda job, plans: (
+            (plans.full_layers == 0) | ((plans.recompute != FULL) & (plans.full_layers < job.model.layers / plans.pp))
+        ),
     ),
 )

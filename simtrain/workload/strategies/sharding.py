@@ -81,13 +81,15 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     dense, expert = holdings(job, plans, layout)
 
     def bytes_of(state: str, width: float) -> Stages:
-        return sum(  # type: ignore[return-value]
-            held_bytes(kind.parameters, width, plans.zero, SHARDED_FROM[state], kind.shards) for kind in (dense, expert)
+        first = SHARDED_FROM[state]
+        return held_bytes(dense.parameters, width, plans.zero, first, dense.shards) + held_bytes(
+            expert.parameters, width, plans.zero, first, expert.shards
         )
 
     layers = np.maximum(layout.layers, 1)
     whole = (dense.parameters + expert.parameters) / layers
-    working = np.where(plans.zero == 3, whole * (2 * precision.gathered_weight_bytes + precision.minimum_gradient_bytes), 0)
+    in_use = 2 * precision.gathered_weight_bytes + precision.minimum_gradient_bytes
+    working = np.where(plans.zero == 3, whole * in_use, 0.0)
     return States(
         weights=bytes_of("weights", precision.weight_bytes),
         gradients=bytes_of("gradients", gradient_bytes(job)),
@@ -133,8 +135,10 @@ RULES = (
     Rule(
         "the stack has hybrid sharding",
         "this training stack shards over the whole data-parallel group",
-        lambda job, plans: np.full(len(plans), job.stack.hybrid_sharding)
-        | (plans.zero == 0)
-        | (plans.shard_group == plans.dp * plans.cp),
+        lambda job, plans: (
+            np.full(len(plans), job.stack.hybrid_sharding)
+            | (plans.zero == 0)
+            | (plans.shard_group == plans.dp * plans.cp)
+        ),
     ),
 )

@@ -7,7 +7,7 @@ reduce-scatter out, and the backward pass gathers the input once more for the we
 
 import numpy as np
 
-from simtrain.workload.op import Message, Op, Role
+from simtrain.workload.op import Collective, Message, Op, Role, Values
 from simtrain.workload.rule import Rule
 from simtrain.workload.shard import Shard
 
@@ -18,8 +18,8 @@ def boundary(shard: Shard, name: str, role: Role) -> tuple[Op, ...]:
     split = (plans.sp == 1) & (plans.tp > 1)
     whole = (plans.sp == 0) & (plans.tp > 1)
 
-    def send(collective: str, times: np.ndarray) -> Message:
-        return Message(collective, "tensor", shard.hidden_size, plans.tp, np.ones_like(plans.tp), times)  # type: ignore[arg-type]
+    def send(collective: Collective, times: Values) -> Message:
+        return Message(collective, "tensor", shard.hidden_size, plans.tp, np.ones_like(plans.tp), times)
 
     return (
         Op(f"{name} gather", role, "forward", send("all_gather", 1.0 * split)),
@@ -45,8 +45,10 @@ RULES = (
     Rule(
         "tensor degree divides the feed-forward",
         "each tensor rank takes an equal slice of the feed-forward width",
-        lambda job, plans: (job.model.ffn % plans.tp == 0)
-        & ((job.model.experts.shared_ffn if job.model.experts else 0) % plans.tp == 0),
+        lambda job, plans: (
+            (job.model.ffn % plans.tp == 0)
+            & ((job.model.experts.shared_ffn if job.model.experts else 0) % plans.tp == 0)
+        ),
     ),
     Rule(
         "sequence parallelism divides the sequence",

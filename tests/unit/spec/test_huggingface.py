@@ -82,6 +82,8 @@ def test_folder_without_config(tmp_path: Path) -> None:
         ("gpt-2-small", "n_positions", "learned_positions", 1024),
         ("pythia-6.9b", "tie_word_embeddings", "tied_embeddings", False),
         ("gpt-oss-20b", "layer_types", "windowed_layers", 12),
+        ("deepseek-v2-lite", "first_k_dense_replace", "moe_layers", 27),
+        ("deepseek-v3", "first_k_dense_replace", "moe_layers", 58),
     ],
 )
 def test_absent_key_takes_the_default_of_its_class(

@@ -11,9 +11,7 @@ from simtrain.workload.strategies.pipeline import bubble_fraction, in_flight
 
 
 def run(schedule: str, stages: int, microbatches: int, chunks: int = 1, hop: float = 0.0, hidden: float = 0.0):
-    plans = PlanTable.of(
-        [Plan(pp=stages, vpp=chunks, schedule=schedule, global_batch=microbatches, micro_batch=1)]
-    )
+    plans = PlanTable.of([Plan(pp=stages, vpp=chunks, schedule=schedule, global_batch=microbatches, micro_batch=1)])
     count = np.array([[1.0], [max(stages - 2, 0.0)], [1.0 * (stages > 1)]])
     forward = (count > 0) * 1.0
     return plans, pipeline(plans, count, forward, 2 * forward, np.array([hop]), hidden)

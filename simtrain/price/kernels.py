@@ -1,0 +1,106 @@
+"""Seconds of compute kernels on a profiled device: the law, corrected by measured tables where there are rows.
+
+Sizes broadcast together and may be arrays of any shape; each call prices all of them at once.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simtrain.laws.kernels import memory_seconds
+from simtrain.price.correction import Correction
+from simtrain.price.profile import Profile
+from simtrain.price.tables import BACKWARD_PRODUCTS, library_coordinates, matmul_coordinates
+from simtrain.price.timed import Timed
+
+Array = NDArray[np.float64]
+BEYOND: Final = 1.0
+"""How far outside a table (log2 of the shape) its edge still counts as measured."""
+
+
+def matmul(profile: Profile, datatype: str, m: ArrayLike, n: ArrayLike, k: ArrayLike, batch: ArrayLike = 1) -> Timed:
+    """Forward product C[m, n] = A[m, k] B[k, n], `batch` of them in one launch (sizes 1).
+
+    Inside the table the measured row, or log-linear in log2 of the shape between rows; outside, the edge's correction
+    on the law. WrongInput where the device has no such format.
+    """
+    m, n, k, batch = np.broadcast_arrays(*_floats(m, n, k, batch))
+    law = profile.matmul_law(datatype)
+    return _corrected(law.seconds(m, n, k, batch), law.correction, matmul_coordinates(m * batch, n, k))
+
+
+def grouped_matmul(
+    profile: Profile, datatype: str, tokens_per_expert: ArrayLike, n: ArrayLike, k: ArrayLike, experts: ArrayLike
+) -> Timed:
+    """One product an expert over its tokens, all experts in one launch (sizes 1).
+
+    A batched product at the grouped efficiency of the profile; never counted as measured, because the tables of
+    grouped kernels are of untuned inference kernels (meta.toml of each device).
+    """
+    whole = matmul(profile, datatype, tokens_per_expert, n, k, experts)
+    return Timed(whole.seconds / profile.grouped_efficiency, np.zeros_like(whole.measured))
+
+
+def attention_forward(
+    profile: Profile,
+    kernel: str,
+    batch: ArrayLike,
+    query_length: ArrayLike,
+    key_length: ArrayLike,
+    heads: ArrayLike,
+    kv_heads: ArrayLike,
+    head_dim: ArrayLike,
+    causal: bool = True,
+) -> Timed:
+    """Forward pass of the fused `kernel` that `attention_kernel` names (sizes 1).
+
+    Under `causal` a query sees half of `key_length` on average: give twice the keys seen under a sliding window.
+    WrongInput where the device has no such kernel.
+    """
+    sizes = _floats(batch, query_length, key_length, heads, kv_heads, head_dim)
+    batch, query, key, heads, kv_heads, head_dim = np.broadcast_arrays(*sizes)
+    law = profile.attention_law(kernel, causal)
+    at = library_coordinates(head_dim, key, batch, heads, kv_heads)
+    return _corrected(law.seconds(batch, query, key, heads, head_dim), law.correction, at)
+
+
+def attention_backward(
+    profile: Profile,
+    kernel: str,
+    batch: ArrayLike,
+    query_length: ArrayLike,
+    key_length: ArrayLike,
+    heads: ArrayLike,
+    kv_heads: ArrayLike,
+    head_dim: ArrayLike,
+    causal: bool = True,
+) -> Timed:
+    """Backward pass: 2.5 times the forward FLOP at the kernel's ratio of rates; arguments as `attention_forward`.
+
+    Measured only for kernels whose training rates were published, not from forward tables.
+    """
+    forward = attention_forward(profile, kernel, batch, query_length, key_length, heads, kv_heads, head_dim, causal)
+    law = profile.attention_law(kernel, causal)
+    launch = law.at("launch", np.asarray(head_dim, float))
+    seconds = (forward.seconds - launch) * BACKWARD_PRODUCTS / law.backward_rate + launch
+    return Timed(seconds, forward.measured * law.backward_measured)
+
+
+def memory_bound(profile: Profile, size: ArrayLike) -> Timed:
+    """A pass that moves `size` bytes at the HBM bandwidth the device achieves; nothing moved takes no time."""
+    seconds = memory_seconds(
+        np.asarray(size, float), profile.bandwidth, profile.memory_efficiency, profile.memory_launch
+    )
+    return Timed(np.asarray(seconds), np.zeros(np.shape(seconds)))
+
+
+def _floats(*sizes: ArrayLike) -> list[Array]:
+    return [np.asarray(size, float) for size in sizes]
+
+
+def _corrected(seconds: Array, correction: Correction | None, coordinates: dict[str, Array]) -> Timed:
+    if correction is None:
+        return Timed(seconds, np.zeros_like(seconds))
+    factor, outside = correction.at(coordinates)
+    return Timed(seconds * factor, (outside <= BEYOND).astype(float))
