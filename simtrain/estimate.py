@@ -56,7 +56,7 @@ class Estimate:
         return self.plans.global_batch * self.job.sequence / self.step_time
 
     def mfu(self, causal: bool) -> Array:
-        """Model FLOP/s utilisation of the peak in the matmul format; `causal` counts attention under the mask (half), else in full."""
+        """Model FLOP/s utilisation of the matmul peak; `causal` counts attention under the mask, else in full."""
         peak = self.job.cluster.device.peak[self.job.precision.matmul].value
         flops = model_flops(self.job.model, self.job.sequence, causal) * self.plans.global_batch
         return np.asarray(flops / (self.step_time * self.job.devices * peak))
@@ -141,7 +141,11 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hop, stack.overlap.pipeline.value)
     sync = sync_time(job, on, described.stages)
     reduction = exposed_reduction(
-        plans, sync.reduction[:, spread], stage_backward, stack.overlap.gradient_reduction.value
+        plans,
+        layout.position[:, spread],
+        sync.reduction[:, spread],
+        stage_backward,
+        stack.overlap.gradient_reduction.value,
     )
     gather = exposed_gather(
         plans, sync.gather[:, spread], stage_forward, stage_backward, stack.overlap.parameter_gathering.value

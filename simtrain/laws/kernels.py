@@ -90,4 +90,5 @@ def memory_seconds(size: Values, bandwidth: Values, efficiency: Values, launch: 
 
     The memory roof of the roofline (Williams et al., CACM 52(4), 2009); nothing moved takes no time at all.
     """
-    return (size / (efficiency * bandwidth) + launch) * (size > 0 * size)
+    moved: Values = np.greater(size, 0 * size)
+    return (size / (efficiency * bandwidth) + launch) * moved

@@ -129,10 +129,10 @@ def _grouped(works: Sequence[GroupedMatmul], job: Job, machine: Machine, plans: 
 
 
 def _attention(works: Sequence[Attention], job: Job, machine: Machine, plans: int) -> Timed:
-    fields = ("batch", "query", "keys_seen", "heads", "kv_heads", "head_dim")
-    batch, query, seen, heads, kv_heads, head_dim = (_stack(works, field, plans) for field in fields)
+    fields = ("batch", "query", "visible", "heads", "kv_heads", "head_dim")
+    batch, query, visible, heads, kv_heads, head_dim = (_stack(works, field, plans) for field in fields)
     backward = np.array([work.gradient for work in works])[:, None]
-    arguments = (machine.profile, machine.attention_kernel, batch, query, 2 * seen, heads, kv_heads, head_dim)
+    arguments = (machine.profile, machine.attention_kernel, batch, query, visible, heads, kv_heads, head_dim)
     there, back = kernels.attention_forward(*arguments), kernels.attention_backward(*arguments)
     return Timed(np.where(backward, back.seconds, there.seconds), np.where(backward, back.measured, there.measured))
 

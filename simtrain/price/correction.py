@@ -31,9 +31,9 @@ class Correction:
         return cls(tuple(coordinates), axes, _filled(np.where(count > 0, total / np.maximum(count, 1), np.nan)))
 
     def at(self, coordinates: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Factor on the law's seconds, clamped to the edge of the grid, and how far outside (in log2) the shape lies."""
+        """Factor on the law's seconds, clamped to the edge of the grid, and how far outside (log2) the shape lies."""
         shape = np.broadcast_shapes(*(coordinates[name].shape for name in self.names))
-        factor, outside = np.zeros(shape), np.zeros(shape)
+        outside = np.zeros(shape)
         points = []
         for name, axis in zip(self.names, self.axes, strict=True):
             wanted = coordinates[name]
@@ -41,11 +41,9 @@ class Correction:
             outside = np.maximum(outside, np.abs(wanted - inside))
             if len(axis) > 1:
                 points.append(np.broadcast_to(inside, shape))
-        if points:
-            factor = self._interpolator(np.stack(points, axis=-1))
-        else:
-            factor = factor + self.values.item()
-        return np.exp(factor), outside
+        if not points:
+            return np.full(shape, np.exp(self.values.item())), outside
+        return np.exp(self._interpolator(np.stack(points, axis=-1))).reshape(shape), outside
 
     @functools.cached_property
     def _interpolator(self) -> Any:

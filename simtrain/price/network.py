@@ -36,8 +36,6 @@ class Network:
     """Devices of the job in one scale-up domain."""
     link: Link
     architecture: Architecture
-    bandwidth: float
-    """Of the scale-up links, as the data sheet has it."""
     rate: float
     """What a ring over all devices of a domain moves on those links (bus bandwidth)."""
     mesh: int
@@ -74,7 +72,6 @@ def network(cluster: Cluster, domain: int, profile_folder: str | None = None) ->
         domain=domain,
         link=link,
         architecture=architecture,
-        bandwidth=scaleup.bandwidth.value,
         rate=scaleup.bandwidth.value * architecture.rate[scaleup.kind].value,
         mesh=node.devices - 1 if link.mesh and not scaleup.switched else 0,
         multicast=scaleup.multicast and architecture.switch is not None,

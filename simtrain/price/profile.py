@@ -94,7 +94,8 @@ class AttentionLaw:
     def at(self, field: str, head_dim: Array) -> Array:
         """One of the law's numbers at a head size."""
         known = [np.log2(entry.head_dim) for entry in self.numbers]
-        return np.interp(np.log2(head_dim), known, [getattr(entry, field) for entry in self.numbers])
+        values = [float(getattr(entry, field)) for entry in self.numbers]
+        return np.asarray(np.interp(np.log2(head_dim), known, values))
 
     def seconds(self, batch: Array, query: Array, key: Array, heads: Array, head_dim: Array) -> Array:
         """Seconds by the law alone."""
@@ -133,11 +134,15 @@ class Profile:
         """The law of a number format; WrongInput where the device has no peak for it."""
         if datatype not in self.matmul:
             known = ", ".join(sorted(self.matmul))
-            raise WrongInput([Problem("precision.matmul", datatype, f"is no format of {self.device}", f"known: {known}")])
+            rule = f"is no format of {self.device}"
+            raise WrongInput([Problem("precision.matmul", datatype, rule, f"known: {known}")])
         return self.matmul[datatype]
 
     def attention_law(self, kernel: str, causal: bool) -> AttentionLaw:
-        """The law of a fused kernel, or of the nearest the profile knows; where no full mask is known, the causal one."""
+        """The law of a fused kernel, or of the nearest the profile knows; without one of the full mask, the causal one.
+
+        WrongInput where the profile has no fused kernel.
+        """
         for known in NEAREST_KERNEL[kernel]:
             for mask in (causal, True):
                 if (known, mask) in self.attention:
@@ -146,7 +151,7 @@ class Profile:
 
 
 def attention_kernel(profile: Profile, wanted: str) -> str:
-    """The kernel that runs where `wanted` ("flash-2", "flash-3" or "unfused") is asked for: itself or the newest that can."""
+    """What runs where `wanted` ("flash-2", "flash-3", "unfused") is asked for: itself or the newest kernel that can."""
     return RUNS[profile.architecture].get(wanted, wanted)
 
 
@@ -210,13 +215,11 @@ def _matmul_laws(file: ProfileFile, folder: Path, peak: dict[str, float], bandwi
         format_ = name if name in known else SAME_RATE.get(name, name)
         if format_ not in known:
             continue
-        numbers, efficiency = known[format_], file.memory.efficiency.value  # type: ignore[index]
+        numbers, efficiency = known[format_], file.memory.efficiency.value
         correction = None
         if table is not None and file.reference is not None and (table["dtype"] == format_).any():
             there = file.reference
-            law = MatmulLaw(
-                numbers, there.peak[format_], there.memory_bandwidth, efficiency, ELEMENT_BYTES[format_]  # type: ignore[index]
-            )
+            law = MatmulLaw(numbers, there.peak[format_], there.memory_bandwidth, efficiency, ELEMENT_BYTES[format_])
             correction = matmul_correction(law, where(table, table["dtype"] == format_))
         laws[name] = MatmulLaw(numbers, rate, bandwidth, efficiency, ELEMENT_BYTES[name], correction)
     return laws

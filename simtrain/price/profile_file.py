@@ -49,7 +49,7 @@ class AttentionNumbers(Law):
 class Laws(Spec):
     """Numbers by number format, and one entry a kernel, head size and mask."""
 
-    matmul: dict[Datatype, MatmulNumbers] = {}
+    matmul: dict[Datatype, MatmulNumbers] = Field(default_factory=dict)
     attention: tuple[AttentionNumbers, ...] = ()
 
 
@@ -108,7 +108,7 @@ class ProfileFile(Spec):
     evidence: Evidence
     source: str
     reference: Reference | None = None
-    tables: dict[str, Table] = {}
+    tables: dict[str, Table] = Field(default_factory=dict)
     memory: MemoryNumbers
     matmul: MatmulRatios
     attention: AttentionChoice

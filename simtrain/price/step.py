@@ -17,7 +17,7 @@ from simtrain.workload.strategies.sharding import Holding, update_bytes, updated
 
 @dataclass(frozen=True)
 class SyncTime:
-    """Seconds on each representative stage, shape (3, rows): one reduction, one gather, one update."""
+    """Seconds on each representative stage, shape (representatives, rows): one reduction, one gather, one update."""
 
     reduction: Stages
     gather: Stages

@@ -59,8 +59,9 @@ def forward_seconds(training: Columns, launch: float, backward_rate: float) -> A
 
     With x forward FLOP seconds: both = x + launch + 2.5 x / backward_rate + launch.
     """
-    shape = (training[name] for name in ("batch", "seq", "seq", "heads", "head_dim"))
-    flops = np.asarray(attention_flops(*shape, causal=False)) * np.where(training["causal"] == "true", 0.5, 1.0)
+    batch, length, heads, head_dim = (training[name] for name in ("batch", "seq", "heads", "head_dim"))
+    pairs = np.where(training["causal"] == "true", 0.5, 1.0)
+    flops = attention_flops(batch, length, length, heads, head_dim, causal=False) * pairs
     both = training["pass"] == "both"
     seconds = flops * np.where(both, 1 + BACKWARD_PRODUCTS, 1.0) / training["flop_per_s"]
     split = (seconds - 2 * launch) / (1 + BACKWARD_PRODUCTS / backward_rate) + launch

@@ -1,6 +1,6 @@
 """The step of many plans in closed form: pipeline, bubble, exposed communication.
 
-Stage arrays have shape (3 representatives, plans), as in workload.strategies.pipeline; the rest (plans,).
+Stage arrays have shape (representatives, plans), as in workload.strategies.pipeline; the rest (plans,).
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.spec.plan import PlanTable
-from simtrain.workload.strategies.pipeline import GPIPE, LAST, Stages
+from simtrain.workload.strategies.pipeline import FIRST, GPIPE, Stages
 
 Array = NDArray[np.float64]
 
@@ -54,17 +54,17 @@ def pipeline(plans: PlanTable, count: Stages, forward: Stages, backward: Stages,
     return Pipeline(stage, m * slowest, fill + apart, np.where(plans.pp > 1, steady + edges, 0.0))
 
 
-def exposed_reduction(plans: PlanTable, reduction: Stages, backward: Stages, overlap: float) -> Array:
+def exposed_reduction(
+    plans: PlanTable, position: Stages, reduction: Stages, backward: Stages, overlap: float
+) -> Array:
     """Gradient reduction that shows (s): what does not hide behind a backward pass or a later stage's slack.
 
     From ZeRO stage 2 on gradients are reduced after every microbatch, before that once a step, behind the last
-    microbatch's backward pass. A stage far from the first finishes early and has the drain of the pipeline as slack.
+    microbatch's backward pass. A stage at some `position` the first finishes early and has the drain of the pipeline as slack.
     """
     rounds = np.where(plans.zero >= 2, plans.microbatches, 1)
     once = reduction - np.minimum(overlap * reduction, backward)
-    slack = np.zeros_like(reduction)
-    slack[1] = backward[0] / plans.vpp
-    slack[LAST] = backward[0] * (plans.pp - 1) / plans.vpp
+    slack = position * backward[FIRST] / plans.vpp
     last = np.maximum(once - slack, 0.0).max(axis=0)
     return np.asarray((rounds - 1) * once.max(axis=0) + last)
 

@@ -10,9 +10,9 @@ from simtrain.spec.job import Job
 from simtrain.study.run import cost, run
 from simtrain.timeline.memory import CLASSES
 from simtrain.views.reason import reasons
+from simtrain.workload.strategies.pipeline import REPRESENTATIVES
 
 FORMAT_VERSION: Final = 1
-STAGES: Final = ("first", "inner", "last")
 
 
 def rows(estimate: Estimate, detail: Detail, ties: list[bool]) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def rows(estimate: Estimate, detail: Detail, ties: list[bool]) -> list[dict[str,
             "memory_bytes": float(estimate.memory.total[row]),
             "memory_margin_bytes": float(estimate.capacity - estimate.memory.total[row]),
             "fits": bool(estimate.fits[row]),
-            "fullest_stage": STAGES[int(estimate.memory.stage[row])],
+            "fullest_stage": REPRESENTATIVES[int(estimate.memory.stage[row])],
             "memory_by_class_bytes": dict(zip(CLASSES, estimate.memory.classes[:, row].tolist(), strict=True)),
             "time_by_term_s": dict(zip(TERMS, detail.terms[:, row].tolist(), strict=True)),
             "measured_share": float(detail.measured[row]),

@@ -75,7 +75,10 @@ def attention_dims(shard: Shard) -> tuple[int, int]:
 
 
 def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
-    """Query, key and value projections and what they save besides their input; latent attention compresses first."""
+    """Query, key and value projections and what they save besides their input.
+
+    Latent attention compresses first, every tensor rank with the whole (replicated) down projection over its positions.
+    """
     model, precision = shard.job.model, shard.job.precision
     tokens, hidden = shard.tokens, model.hidden
     latent = model.latent
@@ -90,7 +93,7 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
     down = ranks if latent.query_rank else ranks + direct
     up_width = heads * (latent.nope_head_dim + latent.value_head_dim)
     ops = (
-        *both_ways("latent down", "projection", Matmul(tokens, down, hidden)),
+        *both_ways("latent down", "projection", Matmul(shard.sequence_tokens, down, hidden)),
         *both_ways("key value up", "projection", Matmul(tokens, up_width, latent.key_value_rank)),
     )
     if latent.query_rank:

@@ -4,15 +4,19 @@ Every number is an array over plans (shape `(plans,)`) or a scalar that broadcas
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from simtrain.laws.kernels import attention_flops, keys_seen
 
 Values = NDArray[Any] | float | int
 Phase = Literal["forward", "backward"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 Axis = Literal["tensor", "context", "expert"]
+BACKWARD_PRODUCTS: Final = 2.5
+"""Five products in the backward pass of fused attention, two forward."""
 Role = Literal["projection", "core attention", "norm", "activation", "residual", "loss", "routing", "embedding"]
 
 
@@ -76,19 +80,17 @@ class Attention:
     gradient: bool = False
 
     @property
-    def keys_seen(self) -> Values:
-        """Mean number of keys a query attends to under the causal mask and the window."""
-        key = np.asarray(self.key, float)
-        if self.window is None:
-            return key / 2
-        window = np.minimum(self.window, key)
-        return window - window**2 / (2 * key)
+    def visible(self) -> Values:
+        """Length of the unwindowed causal sequence in which a query sees as many keys as here, on average."""
+        return 2 * keys_seen(np.asarray(self.key, float), np.inf if self.window is None else self.window)
 
     @property
     def flops(self) -> Values:
         """Two products forward; five in the backward pass, which recomputes the scores (arXiv 2205.14135)."""
-        products = 5 if self.gradient else 2
-        return products * 2 * np.asarray(self.batch, float) * self.query * self.keys_seen * self.heads * self.head_dim
+        forward = attention_flops(
+            np.asarray(self.batch, float), self.query, self.visible, self.heads, self.head_dim, causal=True
+        )
+        return forward * (BACKWARD_PRODUCTS if self.gradient else 1.0)
 
     def backward(self) -> tuple["Attention", ...]:
         """The one fused backward kernel."""

@@ -70,7 +70,7 @@ class LayerPart:
 
 @dataclass(frozen=True)
 class StatePart:
-    """Stages and states over the distinct ways to shard them; stage arrays have shape (3, rows)."""
+    """Stages and states over the distinct ways to shard them; stage arrays have shape (representatives, rows)."""
 
     spread: Spread
     layout: Layout

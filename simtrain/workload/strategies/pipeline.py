@@ -1,8 +1,9 @@
 """Pipeline parallelism: which layers a stage holds, what it keeps in flight, what it sends.
 
 GPipe (arXiv 1811.06965), 1F1B (arXiv 1806.03377), interleaved 1F1B (arXiv 2104.04473 section 2.2).
-Stages are described by three representatives, the leading axis of every array here: the first stage (embedding),
-the heaviest inner stage, the last stage (head and loss). With one stage only the first exists and holds both ends.
+Stages are described by four representatives, the leading axis of every array here: the first stage (embedding),
+inner stages that got one of the layers that did not divide, the other inner stages, the last stage (head and loss).
+With one stage only the first exists and holds both ends.
 """
 
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from simtrain.workload.rule import Rule
 
 GPIPE, ONE_F_ONE_B, INTERLEAVED = (SCHEDULES.index(name) for name in ("gpipe", "1f1b", "interleaved"))
 Stages = NDArray[np.float64]
-FIRST, INNER, LAST = 0, 1, 2
+REPRESENTATIVES = ("first", "fuller inner", "inner", "last")
+FIRST, FULLER, INNER, LAST = range(len(REPRESENTATIVES))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Arrays of shape (3 representatives, plans)."""
+    """Arrays of shape (representatives, plans)."""
 
     count: Stages
     """Stages each representative stands for."""
@@ -38,35 +40,36 @@ class Layout:
 
 
 def layout(job: Job, plans: PlanTable) -> Layout:
-    """Divide the layers over the stages: what does not divide goes to inner stages first, then to the first."""
+    """Divide the layers over the stages: what does not divide goes to the earliest inner stages, then to the first."""
     stages, layers = plans.pp, job.model.layers
     base, extra = layers // stages, layers % stages
-    inner_count = np.maximum(stages - 2, 0)
-    inner_extra = np.minimum(extra, inner_count)
-    first = base + (extra > inner_extra)
-    inner = np.where(inner_count > 0, base + (inner_extra > 0), 0)
-    last = np.where(stages > 1, base, 0)
-    held = np.stack([first, inner, last]).astype(float)
-    single = stages == 1
-    zero = np.zeros(len(plans))
+    inner = np.maximum(stages - 2, 0)
+    fuller = np.minimum(extra, inner)
+    zero, single = np.zeros(len(plans)), stages == 1
+    count = np.stack([zero + 1, fuller, inner - fuller, 1.0 * ~single])
+    held = np.stack([base + (extra > fuller), base + 1.0, base, base]) * (count > 0)
+    return Layout(
+        count=count,
+        layers=held,
+        dense=_dense(job, count, held),
+        embedding=np.stack([zero + 1, zero, zero, zero]),
+        head=np.stack([1.0 * single, zero, zero, 1.0 * ~single]),
+        position=np.stack([zero, np.minimum(1, stages - 1.0), np.minimum(1.0 + fuller, stages - 1), stages - 1.0]),
+    )
+
+
+def _dense(job: Job, count: Stages, held: Stages) -> Stages:
+    """Layers with a dense feed-forward: the leading ones fill the first stage, what is left spreads behind it."""
     experts = job.model.experts
     if experts is None:
-        dense = held
-    else:
-        leading = experts.first_dense_layers
-        rest = (layers - leading - job.model.moe_layers) / max(layers - leading, 1)
-        on_first = np.minimum(leading, held[FIRST])
-        on_inner = np.where(inner_count > 0, np.clip(leading - held[FIRST], 0, held[INNER]), 0.0)
-        spread = np.stack([on_first, on_inner, zero])
-        dense = spread + (held - spread) * rest
-    return Layout(
-        count=np.stack([np.ones(len(plans)), inner_count.astype(float), 1.0 * (stages > 1)]),
-        layers=held,
-        dense=dense,
-        embedding=np.stack([zero + 1, zero, zero]),
-        head=np.stack([1.0 * single, zero, 1.0 * ~single]),
-        position=np.stack([zero, np.minimum(1, stages - 1.0), stages - 1.0]),
-    )
+        return held
+    leading = experts.first_dense_layers
+    behind = (count * held).sum(axis=0) - held[FIRST]
+    left = np.maximum(leading - held[FIRST], 0) / np.maximum(behind, 1)
+    first = np.minimum(leading, held[FIRST])
+    spread = np.concatenate([first[None], held[FULLER:] * left])
+    rest = (job.model.layers - leading - job.model.moe_layers) / max(job.model.layers - leading, 1)
+    return np.asarray(spread + (held - spread) * rest)
 
 
 def in_flight(plans: PlanTable, position: Stages) -> Stages:

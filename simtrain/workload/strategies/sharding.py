@@ -1,7 +1,7 @@
 """The state table: who holds weights, gradients and optimizer states, and the messages that keep them true.
 
 ZeRO stages 0-3 (arXiv 1910.02054), FSDP (arXiv 2304.11277; stage 3) and HSDP (a shard group smaller than the
-data-parallel group) are rows of it. Stage arrays have shape (3 representatives, plans), as in pipeline.Layout.
+data-parallel group) are rows of it. Stage arrays have shape (representatives, plans), as in pipeline.Layout.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,9 @@ def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holdi
     model, counts = job.model, parameters(job.model)
     tp = plans.tp
     moe = layout.layers - layout.dense
-    layer = counts.attention / tp + counts.layer_norms
+    latent = model.latent
+    compressing = model.hidden * (latent.query_rank + latent.key_value_rank + latent.rope_head_dim) if latent else 0
+    layer = (counts.attention - compressing) / tp + compressing + counts.layer_norms
     dense = (
         layout.layers * layer
         + layout.dense * (counts.dense_mlp / tp)

@@ -12,7 +12,7 @@ from simtrain.workload.strategies.pipeline import bubble_fraction, in_flight
 
 def run(schedule: str, stages: int, microbatches: int, chunks: int = 1, hop: float = 0.0, hidden: float = 0.0):
     plans = PlanTable.of([Plan(pp=stages, vpp=chunks, schedule=schedule, global_batch=microbatches, micro_batch=1)])
-    count = np.array([[1.0], [max(stages - 2, 0.0)], [1.0 * (stages > 1)]])
+    count = np.array([[1.0], [0.0], [max(stages - 2, 0.0)], [1.0 * (stages > 1)]])
     forward = (count > 0) * 1.0
     return plans, pipeline(plans, count, forward, 2 * forward, np.array([hop]), hidden)
 
@@ -62,23 +62,23 @@ def test_hops_cost_until_they_hide() -> None:
 
 def test_slow_last_stage_sets_the_pace() -> None:
     plans = PlanTable.of([Plan(pp=3, schedule="1f1b", global_batch=10)])
-    count = np.ones((3, 1))
-    forward = np.array([[1.0], [1.0], [2.0]])
+    count = np.array([[1.0], [0.0], [1.0], [1.0]])
+    forward = np.array([[1.0], [0.0], [1.0], [2.0]])
     result = pipeline(plans, count, forward, forward, np.zeros(1), 0.0)
-    assert result.stage[0] == 2
+    assert result.stage[0] == 3
     assert result.total[0] == pytest.approx(10 * 4 + 2 + 2)
 
 
 @pytest.mark.parametrize(("zero", "rounds"), [(1, 1), (2, 4)])
 def test_reduction_once_a_step_or_every_microbatch(zero: int, rounds: int) -> None:
     plans = PlanTable.of([Plan(dp=2, zero=zero, shard_group=2, global_batch=8)])
-    stage = np.array([[3.0], [0.0], [0.0]])
-    assert exposed_reduction(plans, stage, stage, overlap=0.0)[0] == pytest.approx(3.0 * rounds)
-    assert exposed_reduction(plans, stage, stage, overlap=1.0)[0] == 0.0
+    stage = np.array([[3.0], [0.0], [0.0], [0.0]])
+    assert exposed_reduction(plans, np.zeros((4, 1)), stage, stage, overlap=0.0)[0] == pytest.approx(3.0 * rounds)
+    assert exposed_reduction(plans, np.zeros((4, 1)), stage, stage, overlap=1.0)[0] == 0.0
 
 
 def test_parameters_are_gathered_before_every_pass_under_stage_3() -> None:
     plans = PlanTable.of([Plan(dp=2, zero=zero, shard_group=2, global_batch=8) for zero in (1, 3)])
-    gather = np.full((3, 2), 0.5)
-    passes = np.zeros((3, 2))
+    gather = np.full((4, 2), 0.5)
+    passes = np.zeros((4, 2))
     assert exposed_gather(plans, gather, passes, passes, overlap=1.0).tolist() == [0.5, 0.5 * 2 * 4]
