@@ -6,18 +6,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.price.blocks import CATEGORIES, BlockTime, Machine, block_time
+from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine, block_time
 from simtrain.price.collectives import network
 from simtrain.price.profile import attention_kernel, profile
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.price.uncertainty import relative_width
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
-from simtrain.timeline.closed_form import exposed_gather, exposed_reduction, pipeline
+from simtrain.timeline.closed_form import Hops, exposed_gather, exposed_reduction, pipeline
 from simtrain.timeline.memory import Memory, memory
 from simtrain.workload.flops import model_flops
 from simtrain.workload.op import Block
 from simtrain.workload.program import Program, program
+from simtrain.workload.strategies.pipeline import crossings, exchanges
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 Array = NDArray[np.float64]
@@ -136,10 +137,11 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
         backward += held[name] * back
         if name in ("dense", "moe"):
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
-    stage_forward, stage_backward = forward.sum(axis=0), backward.sum(axis=0)
-    hop = hop_seconds(on, described.hop)
-    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hop, stack.overlap.pipeline.value)
     sync = sync_time(job, on, described.stages)
+    backward[0 if total else ELEMENTWISE] += sync.accumulation[:, spread]
+    stage_forward, stage_backward = forward.sum(axis=0), backward.sum(axis=0)
+    hops = _hops(described, on)
+    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, stack.overlap.pipeline.value)
     reduction = exposed_reduction(
         plans,
         layout.position[:, spread],
@@ -155,6 +157,15 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     overhead = np.full(len(plans), stack.step_overhead.value)
     once = np.stack([run.bubble, run.hops, reduction, gather, update, overhead])
     return np.concatenate([plans.microbatches * busiest, once])
+
+
+def _hops(described: Program, on: Machine) -> Hops:
+    """Messages between stages, inside scale-up domains and between them."""
+    plans = described.plans
+    inside, between = hop_seconds(on, described)
+    leaves, through = crossings(plans, on.network.domain)
+    path = through * between + (plans.pp - 1 - through) * inside
+    return Hops(np.where(leaves > 0, between, inside), exchanges(plans), path)
 
 
 def _measured_share(described: Program, priced: dict[str, BlockTime]) -> Array:

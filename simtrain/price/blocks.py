@@ -110,22 +110,23 @@ def _stack(works: Sequence[Work], field: str, plans: int) -> NDArray[np.float64]
     return np.stack([np.broadcast_to(np.asarray(getattr(work, field), float), (plans,)) for work in works])
 
 
-def _operand_efficiency(works: Sequence[Matmul] | Sequence[GroupedMatmul], machine: Machine) -> NDArray[np.float64]:
+def _rate(works: Sequence[Matmul] | Sequence[GroupedMatmul], job: Job, machine: Machine) -> NDArray[np.float64]:
+    """Rate over the table's: by operand, and by the age of the stack's library; shape (works, 1)."""
     profile = machine.profile
     ratio = {"forward": 1.0, "input": profile.backward_input_efficiency, "weight": profile.backward_weight_efficiency}
-    return np.array([ratio[work.operand] for work in works])[:, None]
+    return np.array([ratio[work.operand] for work in works])[:, None] * job.stack.matmul_rate.value
 
 
 def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) -> Timed:
     m, n, k, batch = (_stack(works, field, plans) for field in ("m", "n", "k", "batch"))
     timed = kernels.matmul(machine.profile, job.precision.matmul, m, n, k, batch)
-    return Timed(timed.seconds / _operand_efficiency(works, machine), timed.measured)
+    return Timed(timed.seconds / _rate(works, job, machine), timed.measured)
 
 
 def _grouped(works: Sequence[GroupedMatmul], job: Job, machine: Machine, plans: int) -> Timed:
     rows, n, k, experts = (_stack(works, field, plans) for field in ("rows", "n", "k", "experts"))
     timed = kernels.grouped_matmul(machine.profile, job.precision.matmul, rows, n, k, experts)
-    return Timed(timed.seconds / _operand_efficiency(works, machine), timed.measured)
+    return Timed(timed.seconds / _rate(works, job, machine), timed.measured)
 
 
 def _attention(works: Sequence[Attention], job: Job, machine: Machine, plans: int) -> Timed:

@@ -78,7 +78,7 @@ def attention_backward(
 ) -> Timed:
     """Backward pass: 2.5 times the forward FLOP at the kernel's ratio of rates; arguments as `attention_forward`.
 
-    Measured only for kernels whose training rates were published, not from forward tables.
+    Measured only where both passes were timed together; a ratio on a measured forward pass is a law.
     """
     forward = attention_forward(profile, kernel, batch, query_length, key_length, heads, kv_heads, head_dim, causal)
     law = profile.attention_law(kernel, causal)

@@ -41,7 +41,8 @@ RUNS: Final[Mapping[str, Mapping[str, str]]] = {
     "cdna2": {"flash-3": "flash-2"},
     "cdna3": {"flash-3": "flash-2"},
 }
-"""What an architecture runs instead of a kernel it cannot (Dao-AILab/flash-attention README, requirements)."""
+"""What an architecture runs instead of a kernel it cannot (recalled from the requirements of Dao-AILab/flash-attention,
+not opened)."""
 NEAREST_KERNEL: Final = {
     "flash-2": ("flash-2", "library", "flash-3"),
     "flash-3": ("flash-3", "library", "flash-2"),
@@ -88,7 +89,8 @@ class AttentionLaw:
     """One a head size, ascending."""
     peak: float
     backward_rate: float
-    backward_measured: bool
+    backward_measured: bool = False
+    """Whether both passes together were measured, so that only their split rests on `backward_rate`."""
     correction: Correction | None = None
 
     def at(self, field: str, head_dim: Array) -> Array:
@@ -239,17 +241,15 @@ def _attention_laws(file: ProfileFile, folder: Path, peak: float) -> dict[tuple[
     laws = {}
     for (kernel, causal), numbers in grouped.items():
         rate = file.attention.backward_rate[kernel].value  # type: ignore[index]
-        published = kernel != "library" and training is not None
-        law = AttentionLaw(tuple(numbers), peak, rate, published)
-        correction = None
+        both, correction = False, None
         if file.reference is not None:
-            there = AttentionLaw(tuple(numbers), attention_peak(file.reference.peak), rate, published)  # type: ignore[arg-type]
+            there = AttentionLaw(tuple(numbers), attention_peak(file.reference.peak), rate)  # type: ignore[arg-type]
             if kernel == "library":
                 correction = library_correction(there, columns(folder / "attention_forward.csv"))
             elif training is not None:
-                rows = columns(training / "attention_training.csv")
-                correction = training_correction(there, training_rows(rows, kernel, causal))
-        laws[kernel, causal] = AttentionLaw(law.numbers, peak, rate, published, correction)
+                rows = training_rows(columns(training / "attention_training.csv"), kernel, causal)
+                both, correction = bool((rows["pass"] == "both").all()), training_correction(there, rows)
+        laws[kernel, causal] = AttentionLaw(tuple(numbers), peak, rate, both, correction)
     return laws
 
 

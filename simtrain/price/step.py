@@ -9,26 +9,30 @@ from simtrain.price import collectives, kernels
 from simtrain.price.blocks import Machine
 from simtrain.price.collectives import Group
 from simtrain.spec.job import Job
-from simtrain.workload.op import Collective, Message
-from simtrain.workload.program import StatePart
+from simtrain.workload.op import Collective
+from simtrain.workload.program import Program, StatePart
 from simtrain.workload.strategies.pipeline import Stages
 from simtrain.workload.strategies.sharding import Holding, update_bytes, updated
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SyncTime:
-    """Seconds on each representative stage, shape (representatives, rows): one reduction, one gather, one update."""
+    """Seconds of one of each on every representative stage, shape (representatives, rows)."""
 
     reduction: Stages
     gather: Stages
     update: Stages
+    accumulation: Stages
+    """A microbatch's gradients added to the accumulated ones."""
 
 
 def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
     """Price gradient reduction, parameter gathering and the optimizer update of every way to shard."""
     plans = part.spread.rows
     wire = max(job.stack.reduction_bytes.value, job.precision.minimum_gradient_bytes)
-    reduction, gather, update = (np.zeros_like(part.layout.layers) for _ in range(3))
+    reduction, gather, update, accumulation = (np.zeros_like(part.layout.layers) for _ in range(4))
     for kind in (part.states.dense, part.states.expert):
         pieces = np.where(
             plans.zero == 3,
@@ -41,7 +45,9 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         reduction += reduced
         gather += np.where(plans.zero >= 1, gathered, 0.0)
         update += kernels.memory_bound(machine.profile, updated(job, plans, kind) * update_bytes(job)).seconds
-    return SyncTime(reduction, gather, update)
+        added = kind.parameters * job.stack.accumulation_bytes.value
+        accumulation += kernels.memory_bound(machine.profile, added).seconds
+    return SyncTime(reduction, gather, update, accumulation)
 
 
 def _shards(machine: Machine, kind: Holding) -> tuple[NDArray[np.float64], Group]:
@@ -68,10 +74,23 @@ def _reduce(machine: Machine, kind: Holding, size: Stages, pieces: Stages, zero:
     return np.where(zero == 0, _over(machine, "all_reduce", size, pieces, *between), scattered + across)
 
 
-def hop_seconds(machine: Machine, hop: Message) -> NDArray[np.float64]:
-    """One microbatch's message to the next stage, between domains as soon as any neighbours lie in different ones."""
-    degree, stride = np.asarray(hop.degree, float), np.asarray(hop.stride, float)
-    inside = degree * stride <= machine.network.domain
-    pair = Group(np.full_like(degree, 2.0), np.where(inside, 2.0, 1.0))
-    seconds = collectives.collective_seconds(machine.network, "point_to_point", hop.size, pair).seconds
-    return np.asarray(seconds * hop.times)
+def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:
+    """One microbatch's message to a neighbouring stage inside a scale-up domain, and between two, shape (plans,).
+
+    A message the stack splits over the tensor group is gathered there on arrival (arXiv 2104.04473 section 4.1).
+    """
+    hop, plans = program.hop, program.plans
+    split = program.job.stack.scatter_gather.value & (plans.sp == 0) & (plans.tp > 1)
+    gathered = np.zeros(len(plans))
+    if split.any():
+        tensor = collectives.group(plans.tp, np.ones_like(plans.tp), machine.network.domain)
+        whole = np.asarray(hop.size) * plans.tp
+        seconds = collectives.collective_seconds(machine.network, "all_gather", whole, tensor).seconds
+        gathered = np.where(split, seconds, 0.0)
+    inside, between = (
+        collectives.collective_seconds(
+            machine.network, "point_to_point", hop.size, Group(np.array([2.0]), np.array([local]))
+        ).seconds
+        for local in (2.0, 1.0)
+    )
+    return np.asarray((inside + gathered) * hop.times), np.asarray((between + gathered) * hop.times)

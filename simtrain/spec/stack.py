@@ -28,6 +28,8 @@ class Stack(Spec):
     title: str
     attention_kernel: Fact[AttentionKernel]
     """The newest kernel it uses; devices that cannot run it get the newest they can."""
+    matmul_rate: Fact[Annotated[float, Field(gt=0, le=1.2)]]
+    """Rate of its matrix-multiply library over the one the device's tables were measured with."""
     fused_elementwise: Fact[bool]
     """Bias, activation, dropout and residual fused into single passes."""
     dropout: Fact[bool]
@@ -35,6 +37,10 @@ class Stack(Spec):
     """Bytes of an accumulated gradient element."""
     reduction_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     """Bytes of a gradient element on the wire."""
+    accumulation_bytes: Fact[Annotated[float, Field(ge=0)]]
+    """Traffic per parameter of adding a microbatch's gradient to the accumulated one outside the matrix multiply."""
+    update_bytes: Fact[Annotated[float, Field(ge=0)]]
+    """Traffic per parameter around the update: unscaling, norm, clipping, zeroing, copies back."""
     logits_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     loss_copies: Fact[Annotated[float, Field(ge=1)]]
     """Copies of the logits alive at the loss (logits, softmax, their gradient)."""

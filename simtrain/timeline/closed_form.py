@@ -15,6 +15,18 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Hops:
+    """Messages between neighbouring stages."""
+
+    seconds: Stages
+    """One message to or from the slower neighbour."""
+    exchanges: Stages
+    """Exchanges with a neighbour a microbatch: one a chunk and side; a send and a receive at once count once."""
+    path: Array
+    """Seconds of all hops from the first stage to the last."""
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Seconds of a step up to the last backward pass."""
 
@@ -32,26 +44,29 @@ class Pipeline:
         return self.busy + self.bubble + self.hops
 
 
-def pipeline(plans: PlanTable, count: Stages, forward: Stages, backward: Stages, hop: Array, hidden: float) -> Pipeline:
+def pipeline(
+    plans: PlanTable, count: Stages, forward: Stages, backward: Stages, hops: Hops, hidden: float
+) -> Pipeline:
     """Time a pipeline whose stages take `forward` and `backward` seconds a microbatch.
 
     1F1B: m max(t) + (sum(t) - max(t)) / v with t = forward + backward, which is (m + (p - 1)/v) t on equal stages
     (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) waits for the slowest forward and the
-    slowest backward apart. A hop costs in full while the pipeline fills and drains; in between, `hidden` of it hides.
+    slowest backward apart. In the steady state a stage exchanges with its neighbours for every chunk, and `hidden` of
+    that hides; while the pipeline fills and drains, every hop shows.
     """
     m, v = plans.microbatches, plans.vpp
     both = forward + backward
-    stage = both.argmax(axis=0)
-    slowest = both.max(axis=0)
+    exchanged = hops.exchanges * hops.seconds * (1 - hidden)
+    stage = (both + exchanged).argmax(axis=0)
+    chosen = (stage, np.arange(len(plans)))
+    slowest = both[chosen]
     fill = ((count * both).sum(axis=0) - slowest) / v
     apart = np.zeros_like(slowest)
     flushed = plans.schedule == GPIPE
     if flushed.any():
         peaks = forward.max(axis=0) + backward.max(axis=0)
         apart = np.where(flushed, (m - 1) * (peaks - slowest), 0.0)
-    steady = 2 * v * m * hop * (1 - hidden)
-    edges = 2 * (plans.pp - 1) * hop
-    return Pipeline(stage, m * slowest, fill + apart, np.where(plans.pp > 1, steady + edges, 0.0))
+    return Pipeline(stage, m * slowest, fill + apart, m * exchanged[chosen] + 2 * hops.path)
 
 
 def exposed_reduction(

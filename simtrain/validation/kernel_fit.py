@@ -150,7 +150,7 @@ def _attention_law(
         evidence=Evidence.MEASURED_ELSEWHERE, source="candidate", kernel=kernel, causal=causal, head_dim=head_dim,
         ceiling=ceiling, ramp_length=length, ramp_blocks=blocks, launch=launch,
     )  # fmt: skip
-    return AttentionLaw((numbers,), peak, 1.0, False)
+    return AttentionLaw((numbers,), peak, backward_rate=1.0)
 
 
 def _library(rows: Columns, head_dim: int, peak: float, launch: float) -> AttentionNumbers:

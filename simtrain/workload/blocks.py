@@ -39,11 +39,13 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
     if not fused:
         scores = batch * heads * query * sequence
         dropout = shard.job.stack.dropout.value
-        passes = 2 * width + (width + 1 if dropout else 0)
+        dropped = 2 * width + 1 if dropout else 0
+        softmax = Elementwise(scores * (2 * width + dropped), scores * (3 * width + dropped))
         ops = (
             *both_ways("scores", "core attention", Matmul(query, sequence, head_dim, batch * heads)),
-            *both_ways("softmax", "core attention", Elementwise(scores * passes, scores * (passes + width))),
+            *both_ways("softmax", "core attention", softmax),
             *both_ways("weighted values", "core attention", Matmul(query, value_dim, sequence, batch * heads)),
+            *both_ways("heads joined", "core attention", Elementwise(2 * output, 2 * output)),
         )
         kept = scores * (2 * width + 1 if dropout else width)
         return ops, Saved(kept + output, kept if "core attention" in shard.job.stack.selective else 0.0)
@@ -74,6 +76,14 @@ def attention_dims(shard: Shard) -> tuple[int, int]:
     return latent.nope_head_dim + latent.rope_head_dim, latent.value_head_dim
 
 
+def _bias_gradient(shard: Shard, name: str, biased: bool, width: Array | float) -> tuple[Op, ...]:
+    """The pass over an output's gradient that sums it into its bias; adding the bias rides on other passes."""
+    if not biased:
+        return ()
+    size = shard.tokens * width * shard.job.precision.activation_bytes
+    return (Op(f"{name} bias backward", "projection", "backward", Elementwise(size, 0.0)),)
+
+
 def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
     """Query, key and value projections and what they save besides their input.
 
@@ -87,6 +97,7 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
     if latent is None:
         wide = (heads + 2 * shard.kv_heads) * model.head_dim
         ops = both_ways("query key value", "projection", Matmul(tokens, wide, hidden))
+        ops += _bias_gradient(shard, "query key value", model.query_key_value_bias, wide)
         return ops, tokens * wide * precision.activation_bytes
     ranks = latent.query_rank + latent.key_value_rank + latent.rope_head_dim
     direct = heads * query_dim
@@ -118,6 +129,7 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *context.messages(shard, query_dim, value_dim),
         *core,
         *both_ways("output", "projection", Matmul(shard.tokens, model.hidden, shard.heads * value_dim)),
+        *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
     kept = norm_saved.kept + projected + core_saved.kept
     return ops, Saved(kept, norm_saved.dropped + core_saved.dropped)
@@ -133,6 +145,7 @@ def _mlp(shard: Shard, ffn: int, name: str) -> Part:
         *both_ways(f"{name} up", "projection", Matmul(shard.tokens, halves * local, job.model.hidden)),
         *both_ways(f"{name} activation", "activation", Elementwise((halves + 1) * between, (2 * halves + 1) * between)),
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
+        *_bias_gradient(shard, name, job.model.mlp_bias, halves * local + job.model.hidden),
     )
     activated = shard.tokens * local * job.precision.matmul_input_bytes
     return ops, Saved(halves * between + activated, activated if "activation" in job.stack.selective else 0.0)

@@ -12,7 +12,7 @@ from simtrain.spec.job import Job
 from simtrain.spec.model import Model
 from simtrain.spec.plan import Plan, PlanTable
 
-ROWS = list(csv.DictReader((Path(__file__).parent / "megatron_runs.csv").open()))
+ROWS = list(csv.DictReader((Path(__file__).parent / "megatron_runs.csv").read_text().splitlines()))
 
 
 def predicted(row: dict[str, str]) -> float:
@@ -41,7 +41,7 @@ def predicted(row: dict[str, str]) -> float:
         global_batch=(number["global_batch"],),
         precision=load.precision("fp16-mixed"),
         optimizer=load.optimizer("adamw"),
-        stack=load.stack("megatron-lm-2021"),
+        stack=load.stack(row["stack"]),
     )
     plan = Plan(
         schedule="interleaved" if number["vpp"] > 1 else "1f1b",

@@ -85,6 +85,29 @@ def in_flight(plans: PlanTable, position: Stages) -> Stages:
     return np.minimum(alive, m)
 
 
+def crossings(plans: PlanTable, domain: int) -> tuple[Stages, NDArray[np.float64]]:
+    """Where hops leave a scale-up domain of `domain` ranks.
+
+    Returns a mask a representative (1: its slower hop does) and the number of such hops on the way through.
+    """
+    ranks = plans.tp * plans.cp * plans.dp
+    total = ranks * plans.pp
+    leaves = (plans.pp > 1) & (total > domain)
+    each = ranks >= domain
+    inner = 1.0 * leaves
+    first = 1.0 * (leaves & each)
+    last = 1.0 * (leaves & ((total - ranks) % domain == 0))
+    through = np.where(each, plans.pp - 1, -(-total // domain) - 1) * leaves
+    return np.stack([first, inner, inner, last]), through.astype(float)
+
+
+def exchanges(plans: PlanTable) -> Stages:
+    """Exchanges with neighbours a microbatch: two a chunk, but one fewer at either end of the pipeline."""
+    inner = np.where(plans.pp > 1, 2.0 * plans.vpp, 0.0)
+    end = np.maximum(inner - 1, 0.0)
+    return np.stack([end, inner, inner, end])
+
+
 def bubble_fraction(plans: PlanTable) -> NDArray[np.float64]:
     """Idle over busy time of uniform stages, (p - 1) / (v m): arXiv 2104.04473 equations 1 and 2."""
     return (plans.pp - 1) / (plans.vpp * plans.microbatches)

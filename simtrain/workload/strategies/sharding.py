@@ -108,9 +108,13 @@ def updated(job: Job, plans: PlanTable, kind: Holding) -> Stages:
 
 
 def update_bytes(job: Job) -> float:
-    """Memory traffic of updating one parameter: gradient read, master read and written, moments, weight written."""
+    """Memory traffic of updating one parameter: the optimizer's own, and the stack's passes around it.
+
+    The optimizer reads the gradient, reads and writes master copy and moments, and writes the weight.
+    """
     precision = job.precision
-    return gradient_bytes(job) + 2 * precision.master_bytes + job.optimizer.traffic_bytes + precision.weight_bytes
+    own = gradient_bytes(job) + 2 * precision.master_bytes + job.optimizer.traffic_bytes + precision.weight_bytes
+    return own + job.stack.update_bytes.value
 
 
 RULES = (

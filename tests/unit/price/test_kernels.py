@@ -107,16 +107,17 @@ def test_published_training_rates_are_returned(name, kernel, causal):
     seconds = there.seconds + np.where(both, back.seconds, 0)
     np.testing.assert_allclose(flops / seconds, rows["flop_per_s"], rtol=1e-9)
     assert (there.measured == 1).all()
-    assert (back.measured == 1).all()
+    assert (back.measured == both).all()
 
 
-def test_the_published_backward_pass_is_met_where_it_was_measured():
-    """FA3 backward, full mask, 2k and longer: one ratio of rates for every length."""
+@pytest.mark.parametrize(("kernel", "band"), [("flash-2", 0.055), ("flash-3", 0.10)])
+def test_the_published_backward_pass_is_met(kernel, band):
+    """Full mask, 2k and longer: the ratio of rates was read off head size 128, and stands for every size and length."""
     table = published("h100-sxm-80gb")
-    rows = where(table, (table["kernel"] == "flash-3") & (table["pass"] == "backward") & (table["seq"] >= 2048))
-    timed = kernels.attention_backward(profile(device("h100-sxm-80gb")), "flash-3", *shape_of(rows), causal=False)
+    rows = where(table, (table["kernel"] == kernel) & (table["pass"] == "backward") & (table["seq"] >= 2048))
+    timed = kernels.attention_backward(profile(device("h100-sxm-80gb")), kernel, *shape_of(rows), causal=False)
     flops = 10 * rows["batch"] * rows["seq"] ** 2 * rows["heads"] * rows["head_dim"]
-    np.testing.assert_allclose(flops / timed.seconds, rows["flop_per_s"], rtol=0.14)
+    np.testing.assert_allclose(flops / timed.seconds, rows["flop_per_s"], rtol=band)
 
 
 @pytest.mark.parametrize("name", ["a100-sxm-80gb", "b200-sxm-180gb"])

@@ -6,15 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simtrain.spec.plan import Plan, PlanTable
-from simtrain.timeline.closed_form import exposed_gather, exposed_reduction, pipeline
-from simtrain.workload.strategies.pipeline import bubble_fraction, in_flight
+from simtrain.timeline.closed_form import Hops, exposed_gather, exposed_reduction, pipeline
+from simtrain.workload.strategies.pipeline import bubble_fraction, crossings, exchanges, in_flight
 
 
 def run(schedule: str, stages: int, microbatches: int, chunks: int = 1, hop: float = 0.0, hidden: float = 0.0):
     plans = PlanTable.of([Plan(pp=stages, vpp=chunks, schedule=schedule, global_batch=microbatches, micro_batch=1)])
     count = np.array([[1.0], [0.0], [max(stages - 2, 0.0)], [1.0 * (stages > 1)]])
     forward = (count > 0) * 1.0
-    return plans, pipeline(plans, count, forward, 2 * forward, np.array([hop]), hidden)
+    hops = Hops(np.full((4, 1), hop), exchanges(plans), np.array([hop * (stages - 1)]))
+    return plans, pipeline(plans, count, forward, 2 * forward, hops, hidden)
 
 
 @pytest.mark.parametrize(("microbatches", "expected"), [(1, 1.0), (4, 2.909), (32, 6.564)])
@@ -64,9 +65,16 @@ def test_slow_last_stage_sets_the_pace() -> None:
     plans = PlanTable.of([Plan(pp=3, schedule="1f1b", global_batch=10)])
     count = np.array([[1.0], [0.0], [1.0], [1.0]])
     forward = np.array([[1.0], [0.0], [1.0], [2.0]])
-    result = pipeline(plans, count, forward, forward, np.zeros(1), 0.0)
+    result = pipeline(plans, count, forward, forward, Hops(np.zeros((4, 1)), np.zeros((4, 1)), np.zeros(1)), 0.0)
     assert result.stage[0] == 3
     assert result.total[0] == pytest.approx(10 * 4 + 2 + 2)
+
+
+def test_hops_between_domains() -> None:
+    """tp 2 on nodes of 8: every fourth hop leaves the node, neither the first nor the last of 32 stages' does."""
+    leaves, through = crossings(PlanTable.of([Plan(tp=2, pp=32), Plan(tp=8, pp=4), Plan(tp=2, pp=4)]), 8)
+    assert leaves.T.tolist() == [[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]]
+    assert through.tolist() == [7, 3, 0]
 
 
 @pytest.mark.parametrize(("zero", "rounds"), [(1, 1), (2, 4)])
