@@ -31,7 +31,7 @@ TERMS: Final = (
     "optimizer",
     "step overhead",
 )
-"""What a step's seconds are spent on: these sum to the step time."""
+"""What a step's seconds are spent on, in the mean over stages; the bubble is all idling, uneven stages included."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,12 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     gather = exposed_gather(
         plans, sync.gather[:, spread], stage_forward, stage_backward, stack.overlap.parameter_gathering.value
     )
-    busiest = (forward + backward).transpose(0, 2, 1)[:, np.arange(len(plans)), run.stage]
+    mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp
+    idle = run.busy + run.bubble - plans.microbatches * mean.sum(axis=0)
     update = sync.update.max(axis=0)[spread]
     overhead = np.full(len(plans), stack.step_overhead.value)
-    once = np.stack([run.bubble, run.hops, reduction, gather, update, overhead])
-    return np.concatenate([plans.microbatches * busiest, once])
+    once = np.stack([idle, run.hops, reduction, gather, update, overhead])
+    return np.concatenate([plans.microbatches * mean, once])
 
 
 def _hops(described: Program, on: Machine) -> Hops:
@@ -169,10 +170,12 @@ def _hops(described: Program, on: Machine) -> Hops:
 
 
 def _measured_share(described: Program, priced: dict[str, BlockTime]) -> Array:
-    """Share of one layer's seconds that rest on measured rows (the layer kind the model mostly has)."""
-    name = max((n for n in priced if n in ("dense", "moe")), key=lambda n: priced[n].measured.sum())
-    time = priced[name]
-    share = time.measured / (time.forward.sum(axis=0) + time.backward.sum(axis=0))
+    """Share of the layers' seconds that rest on measured rows, each kind of layer as often as the model has it."""
+    moe = described.job.model.moe_layers
+    layers = {"dense": described.job.model.layers - moe, "moe": moe}
+    held = [(count, priced[name]) for name, count in layers.items() if count]
+    measured = sum(count * time.measured for count, time in held)
+    share = measured / sum(count * (time.forward + time.backward).sum(axis=0) for count, time in held)
     return np.asarray(np.minimum(share, 1.0)[described.layers.spread.index])
 
 

@@ -30,8 +30,6 @@ class Hops:
 class Pipeline:
     """Seconds of a step up to the last backward pass."""
 
-    stage: NDArray[np.int64]
-    """Representative that is busiest."""
     busy: Array
     """Compute and communication of all microbatches on the busiest stage."""
     bubble: Array
@@ -66,7 +64,7 @@ def pipeline(
     if flushed.any():
         peaks = forward.max(axis=0) + backward.max(axis=0)
         apart = np.where(flushed, (m - 1) * (peaks - slowest), 0.0)
-    return Pipeline(stage, m * slowest, fill + apart, m * exchanged[chosen] + 2 * hops.path)
+    return Pipeline(m * slowest, fill + apart, m * exchanged[chosen] + 2 * hops.path)
 
 
 def exposed_reduction(

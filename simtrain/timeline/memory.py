@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from simtrain.workload.op import Block
 from simtrain.workload.program import Program
-from simtrain.workload.strategies.pipeline import Stages, in_flight
+from simtrain.workload.strategies.pipeline import GPIPE, Stages, in_flight
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 CLASSES: Final = (
@@ -72,10 +72,11 @@ def memory(program: Program) -> Memory:
         kept, lean, inputs = (size[index] for size in _sizes(block))
         partly = np.where(chosen, lean, kept)
         activations += held * (full * inputs + (1 - full) * partly)
-        rebuilt = np.where(full > 0, kept, np.where(chosen, kept - lean, 0.0))
+        rebuilt = np.where(full > 0, kept - inputs, np.where(chosen, kept - lean, 0.0))
         working = np.maximum(working, np.where(held > 0, rebuilt, 0.0))
     exists = layout.count[:, spread] > 0
-    head = np.asarray(shapes.head.saved.kept)[index]
+    at_loss = np.where(plans.schedule == GPIPE, plans.microbatches, 1)
+    head = at_loss * np.asarray(shapes.head.saved.kept)[index]
     states = stages.states
     rows: list[Stages | Array | float] = [
         states.weights[:, spread],

@@ -13,19 +13,23 @@ Part = tuple[tuple[Op, ...], Saved]
 
 
 def _norm(shard: Shard, name: str) -> Part:
-    """A norm and the residual connection after its half of the layer, in the sequence-parallel region."""
+    """The norms of half a layer and the residual connection after it, in the sequence-parallel region.
+
+    A second norm of the half (after it, as in Gemma 2) saves its input only: the residual sum is what is read next.
+    """
     job = shard.job
     width, stack = job.precision.activation_bytes, job.stack
     size = shard.sequence_tokens * job.model.hidden * width
     mask = shard.sequence_tokens * job.model.hidden if stack.dropout.value else 0.0
     passes = 3 if stack.fused_elementwise.value else 7
+    norms = job.model.norms_per_layer / 2
     ops = (
-        *both_ways(f"{name} norm", "norm", Elementwise(2 * size, 3 * size)),
+        *both_ways(f"{name} norm", "norm", Elementwise(2 * norms * size, 3 * norms * size)),
         *both_ways(f"{name} residual", "residual", Elementwise(passes * size + mask, 2 * size + mask)),
     )
-    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
+    output = min(norms, 1.0) * shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
     dropped = output if "norm" in stack.selective else 0.0
-    return ops, Saved(size + output + mask, dropped)
+    return ops, Saved(norms * size + output + mask, dropped)
 
 
 def _core_attention(shard: Shard, fused: bool) -> Part:
@@ -101,14 +105,12 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
         return ops, tokens * wide * precision.activation_bytes
     ranks = latent.query_rank + latent.key_value_rank + latent.rope_head_dim
     direct = heads * query_dim
-    down = ranks if latent.query_rank else ranks + direct
     up_width = heads * (latent.nope_head_dim + latent.value_head_dim)
     ops = (
-        *both_ways("latent down", "projection", Matmul(shard.sequence_tokens, down, hidden)),
+        *both_ways("latent down", "projection", Matmul(shard.sequence_tokens, ranks, hidden)),
         *both_ways("key value up", "projection", Matmul(tokens, up_width, latent.key_value_rank)),
     )
-    if latent.query_rank:
-        ops += both_ways("query up", "projection", Matmul(tokens, direct, latent.query_rank))
+    ops += both_ways("query up", "projection", Matmul(tokens, direct, latent.query_rank or hidden))
     saved = tokens * (ranks * precision.matmul_input_bytes + (direct + up_width) * precision.activation_bytes)
     return ops, saved
 
@@ -120,19 +122,22 @@ def _attention(shard: Shard, fused: bool) -> Part:
     query_dim, value_dim = attention_dims(shard)
     rotated = shard.tokens * (shard.heads + shard.kv_heads) * query_dim * precision.activation_bytes
     rotary = () if model.learned_positions else both_ways("rotary", "norm", Elementwise(2 * rotated, 2 * rotated))
+    unnormed = rotated if model.qk_norm != "none" else 0.0
     norm, norm_saved = _norm(shard, "attention")
     ops = (
         *norm,
         *tensor.boundary(shard, "attention", "projection"),
         *projections,
+        *both_ways("query key norm", "norm", Elementwise(2 * unnormed, 3 * unnormed)),
         *rotary,
         *context.messages(shard, query_dim, value_dim),
         *core,
         *both_ways("output", "projection", Matmul(shard.tokens, model.hidden, shard.heads * value_dim)),
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
-    kept = norm_saved.kept + projected + core_saved.kept
-    return ops, Saved(kept, norm_saved.dropped + core_saved.dropped)
+    kept = norm_saved.kept + projected + unnormed + core_saved.kept
+    dropped = norm_saved.dropped + core_saved.dropped
+    return ops, Saved(kept, dropped + unnormed if "norm" in shard.job.stack.selective else dropped)
 
 
 def _mlp(shard: Shard, ffn: int, name: str) -> Part:
@@ -200,6 +205,7 @@ def head(shard: Shard) -> Block:
         *both_ways("loss", "loss", Elementwise(4 * logits, 2 * logits)),
         Op("loss reduce", "loss", "forward", reduced),
         Op("head gather", "loss", "forward", gathered),
+        Op("head gather backward", "loss", "backward", gathered),
         Op("head reduce backward", "loss", "backward", returned),
         Op("head scatter backward", "loss", "backward", scattered),
     )

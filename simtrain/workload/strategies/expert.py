@@ -12,7 +12,10 @@ from simtrain.workload.shard import Shard
 
 
 def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
-    """Router, dispatch, grouped expert products, combine: ops and saved bytes of one layer."""
+    """Router, dispatch, grouped expert products, combine: ops and saved bytes of one layer.
+
+    Tensor ranks route a slice of the positions each; without sequence parallelism the slices are gathered again.
+    """
     model, precision, plans = shard.job.model, shard.job.precision, shard.plans
     experts = model.experts
     assert experts is not None
@@ -29,6 +32,8 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1))
     inner = 1.0 * (plans.etp > 1)
     gather = Message("all_gather", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
+    replicated = 1.0 * ((plans.tp > 1) & (plans.sp == 0))
+    restore = Message("all_gather", "tensor", shard.hidden_size, plans.tp, np.ones_like(plans.tp), replicated)
     scatter = Message("reduce_scatter", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
     ops = (
         *both_ways("router", "routing", Matmul(routed, experts.count, model.hidden)),
@@ -49,6 +54,8 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
         Op("combine", "routing", "forward", dispatch),
         Op("combine backward", "routing", "backward", dispatch),
         *both_ways("unpermute", "routing", Elementwise(2 * sent, 2 * sent)),
+        Op("tokens restored", "routing", "forward", restore),
+        Op("tokens restored backward", "routing", "backward", restore),
     )
     inputs = copies * model.hidden * precision.matmul_input_bytes
     between = halves * copies * ffn * width
