@@ -43,8 +43,8 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
     if not fused:
         scores = batch * heads * query * sequence
         dropout = shard.job.stack.dropout.value
-        dropped = 2 * width + 1 if dropout else 0
-        softmax = Elementwise(scores * (2 * width + dropped), scores * (3 * width + dropped))
+        masked = 2 * width + 1 if dropout else 0
+        softmax = Elementwise(scores * (2 * width + masked), scores * (3 * width + masked))
         ops = (
             *both_ways("scores", "core attention", Matmul(query, sequence, head_dim, batch * heads)),
             *both_ways("softmax", "core attention", softmax),

@@ -35,8 +35,6 @@ T = TypeVar("T")
 
 def distinct(plans: PlanTable, columns: tuple[str, ...]) -> Spread:
     """The distinct rows of `plans` in these columns (other columns: those of the first such plan)."""
-    if not len(plans):
-        return Spread(plans, np.zeros(0, dtype=np.int64))
     code = np.zeros(len(plans), dtype=np.int64)
     if not len(plans):
         return Spread(plans, code)

@@ -65,7 +65,7 @@ def test_step_times(prefix: str, count: int, each: float) -> None:
     assert max(map(abs, found.values())) <= each, found
 
 
-CLOSE = 0.02
+CLOSE = 0.015
 """Layouts measured within this of one another may change places."""
 
 
