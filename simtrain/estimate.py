@@ -11,6 +11,7 @@ from simtrain.price.collectives import network
 from simtrain.price.profile import attention_kernel, profile
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.price.uncertainty import relative_width
+from simtrain.spec.calibration import device_rates
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.timeline.closed_form import Hops, exposed_gather, exposed_reduction, pipeline
@@ -80,11 +81,13 @@ class Detail:
 
 def machine(job: Job) -> Machine:
     """Profile, network and attention kernel of a job."""
-    device = profile(job.cluster.device)
+    described = job.cluster.device
+    device = profile(described)
     return Machine(
         profile=device,
         network=network(job.cluster, job.domain),
         attention_kernel=attention_kernel(device, job.stack.attention_kernel.value),
+        rates=device_rates(described.name, described.profile),
     )
 
 

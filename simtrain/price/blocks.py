@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.price import collectives, kernels
-from simtrain.price.collectives import Network
+from simtrain.price.collectives import Group, Network
 from simtrain.price.profile import Profile
 from simtrain.price.timed import Timed
+from simtrain.spec.calibration import DeviceRates
 from simtrain.spec.job import Job
 from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Work
 
@@ -35,6 +36,7 @@ class Machine:
     profile: Profile
     network: Network
     attention_kernel: str
+    rates: DeviceRates
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,17 @@ class BlockTime:
 def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTime:
     """Price every op of `block` for its `plans` rows and hide what the stack overlaps."""
     times = _price([op.work for op in block.ops], job, machine, plans)
+    rates = machine.rates
+    sustained = {
+        MATMUL: rates.matmul.value,
+        ATTENTION: rates.attention.value,
+        ELEMENTWISE: rates.elementwise.value,
+    }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
     measured = np.zeros(plans)
     for op, time in zip(block.ops, times, strict=True):
-        seconds = time.seconds * op.weight
-        row = _category(op, machine)
+        row = _category(op)
+        seconds = time.seconds * op.weight / sustained.get(row, 1.0)
         (forward if op.phase == "forward" else backward)[row] += seconds
         if op.phase == "forward" and op.role in job.stack.selective and not isinstance(op.work, Message):
             selective[row] += seconds
@@ -69,7 +77,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     return BlockTime(forward, backward, selective, measured)
 
 
-def _category(op: Op, machine: Machine) -> int:
+def _category(op: Op) -> int:
     if isinstance(op.work, Message):
         return _AXES[op.work.axis]
     if op.role == "core attention":
@@ -151,9 +159,15 @@ def _messages(works: Sequence[Message], job: Job, machine: Machine, plans: int) 
         size, degree, stride, times = (_stack(chosen, field, plans) for field in ("size", "degree", "stride", "times"))
         group = collectives.group(degree, stride, machine.network.domain)
         timed = collectives.collective_seconds(machine.network, name, size, group)
-        seconds[rows] = timed.seconds * times
+        seconds[rows] = timed.seconds * times / link_rate(machine, group)
         measured[rows] = timed.measured
     return Timed(seconds, measured)
+
+
+def link_rate(machine: Machine, group: Group) -> NDArray[np.float64]:
+    """Sustained over priced rate of the links a group spans, same shape as the group."""
+    inside = group.local >= group.members
+    return np.where(inside, machine.rates.scaleup.value, machine.rates.network.value)
 
 
 _PRICES: Final[dict[type[Work], Callable[[Sequence[Any], Job, Machine, int], Timed]]] = {

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.price import collectives, kernels
-from simtrain.price.blocks import Machine
+from simtrain.price.blocks import Machine, link_rate
 from simtrain.price.collectives import Group
 from simtrain.spec.job import Job
 from simtrain.workload.op import Collective
@@ -44,10 +44,14 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         gathered = _over(machine, "all_gather", whole, pieces, *_shards(machine, kind))
         reduction += reduced
         gather += np.where(plans.zero >= 1, gathered, 0.0)
-        update += kernels.memory_bound(machine.profile, updated(job, plans, kind) * update_bytes(job)).seconds
-        added = kind.parameters * job.stack.accumulation_bytes.value
-        accumulation += kernels.memory_bound(machine.profile, added).seconds
+        update += _pass(machine, updated(job, plans, kind) * update_bytes(job))
+        accumulation += _pass(machine, kind.parameters * job.stack.accumulation_bytes.value)
     return SyncTime(reduction, gather, update, accumulation)
+
+
+def _pass(machine: Machine, size: Stages) -> Stages:
+    """A memory-bound pass over `size` bytes."""
+    return kernels.memory_bound(machine.profile, size).seconds / machine.rates.elementwise.value
 
 
 def _shards(machine: Machine, kind: Holding) -> tuple[NDArray[np.float64], Group]:
@@ -63,6 +67,7 @@ def _over(
 ) -> Stages:
     """One collective of `size` bytes in `pieces` equal parts; nothing where the group is a single rank."""
     seconds = collectives.collective_seconds(machine.network, name, size / pieces, group).seconds * pieces
+    seconds = seconds / link_rate(machine, group)
     return np.where((degree > 1) & (size > 0), seconds, 0.0)
 
 
@@ -86,11 +91,11 @@ def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:
         tensor = collectives.group(plans.tp, np.ones_like(plans.tp), machine.network.domain)
         whole = np.asarray(hop.size) * plans.tp
         seconds = collectives.collective_seconds(machine.network, "all_gather", whole, tensor).seconds
-        gathered = np.where(split, seconds, 0.0)
+        gathered = np.where(split, seconds / link_rate(machine, tensor), 0.0)
+    pairs = [Group(np.array([2.0]), np.array([local])) for local in (2.0, 1.0)]
     inside, between = (
-        collectives.collective_seconds(
-            machine.network, "point_to_point", hop.size, Group(np.array([2.0]), np.array([local]))
-        ).seconds
-        for local in (2.0, 1.0)
+        collectives.collective_seconds(machine.network, "point_to_point", hop.size, pair).seconds
+        / link_rate(machine, pair)
+        for pair in pairs
     )
     return np.asarray((inside + gathered) * hop.times), np.asarray((between + gathered) * hop.times)
