@@ -11,10 +11,10 @@ from simtrain.price.collectives import network
 from simtrain.price.profile import attention_kernel, profile
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.price.uncertainty import relative_width
-from simtrain.spec.calibration import device_rates
+from simtrain.spec.calibration import device_rates, left_out
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
-from simtrain.timeline.closed_form import Hops, exposed_gather, exposed_reduction, pipeline
+from simtrain.timeline.closed_form import Hops, exposed_gather, exposed_reduction, gathered_behind, pipeline
 from simtrain.timeline.memory import Memory, memory
 from simtrain.workload.flops import model_flops
 from simtrain.workload.op import Block
@@ -104,8 +104,9 @@ def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
     terms = _step(described, priced, on, total=False)
     share = _measured_share(described, priced)
     step_time = terms.sum(axis=0)
-    width = relative_width(share, on.profile.evidence)
-    return Detail(terms, share, step_time * (1 - width), step_time * (1 + width), _hardware_flops(described))
+    device = job.cluster.device
+    width = 1 + relative_width(share, on.profile.evidence, left_out(job.stack.name, device.name, device.profile))
+    return Detail(terms, share, step_time / width, step_time * width, _hardware_flops(described))
 
 
 def _priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str, BlockTime]]:
@@ -145,18 +146,18 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     stage_forward, stage_backward = forward.sum(axis=0), backward.sum(axis=0)
     hops = _hops(described, on)
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, stack.overlap.pipeline.value)
+    gathers, gathering = sync.gather[:, spread], stack.overlap.parameter_gathering.value
     reduction = exposed_reduction(
         plans,
         layout.position[:, spread],
         sync.reduction[:, spread],
         stage_backward,
         stack.overlap.gradient_reduction.value,
+        taken=gathered_behind(plans, gathers, stage_backward, gathering),
     )
-    gather = exposed_gather(
-        plans, sync.gather[:, spread], stage_forward, stage_backward, stack.overlap.parameter_gathering.value
-    )
+    gather = exposed_gather(plans, gathers, stage_forward, stage_backward, gathering)
     mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp
-    idle = run.busy + run.bubble - plans.microbatches * mean.sum(axis=0)
+    idle = np.maximum(run.busy + run.bubble - plans.microbatches * mean.sum(axis=0), 0.0)
     update = sync.update.max(axis=0)[spread]
     overhead = np.full(len(plans), stack.step_overhead.value)
     once = np.stack([idle, run.hops, reduction, gather, update, overhead])

@@ -1,42 +1,75 @@
 """The `simtrain` command: one verb a file; every verb loads what it needs only when it runs."""
 
+import codecs
+import io
+import signal
 import sys
+from typing import cast
 
 import typer
 
-from simtrain.cli import plan, show, simulate
+from simtrain.cli import calibrate, plan, score, show, simulate
 from simtrain.cli.output import report
 from simtrain.errors import WrongInput
 
+HELP = r"""Will it fit, how fast, what will it cost, which layout should I run, and how sure are we?
+
+Examples:
+
+  simtrain plan llama-3-70b dgx-h100 --gpus 64   the best layouts, and why
+  simtrain plan job.toml --out plan.json         a job from a file
+  simtrain simulate plan.json                    one layout in detail
+  simtrain show models                           what is known
+
+Exit codes: 0 answered, 1 answered no (nothing fits), 2 wrong input."""
+
+PLAIN = "simtrain-plain"
+"""What a terminal cannot write: bars become #, the rest a question mark."""
+codecs.register_error(PLAIN, lambda error: _plain(cast(UnicodeEncodeError, error)))
+
 app = typer.Typer(
     name="simtrain",
-    help="Will it fit, how fast, what will it cost, which layout should I run, and how sure are we?",
+    help=HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
 )
 app.command("plan", help=plan.HELP)(plan.plan)
 app.command("simulate", help=simulate.HELP)(simulate.simulate)
 app.command("show", help=show.HELP)(show.show)
+app.command("score", help=score.HELP)(score.score)
+app.command("calibrate", help=calibrate.HELP)(calibrate.calibrate)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", metavar="", help="Print the version and exit."),
+) -> None:
     if version:
+        from importlib.metadata import PackageNotFoundError
         from importlib.metadata import version as installed
 
-        typer.echo(f"simtrain {installed('simtrain')}")
+        try:
+            typer.echo(f"simtrain {installed('simtrain')}")
+        except PackageNotFoundError:
+            typer.echo("simtrain, run from its sources without being installed")
         raise typer.Exit
+
+
+def _plain(error: UnicodeEncodeError) -> tuple[str, int]:
+    return "".join("#" if letter == "█" else "?" for letter in error.object[error.start : error.end]), error.end
 
 
 def main() -> None:
     """Run the command line: exit code 0 answered, 1 answered "no", 2 wrong input."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAIN)
     try:
-        app()
+        app(prog_name="simtrain")
     except WrongInput as error:
         report(error)
         sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

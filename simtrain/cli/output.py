@@ -2,32 +2,46 @@
 
 import json
 import os
+import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from simtrain.errors import Problem, WrongInput
 
-PIPE_WIDTH = 160
-"""Columns when standard output is not a terminal."""
+PIPE_WIDTH = 1000
+"""Columns when standard output is not a terminal: enough that no line wraps."""
 PATIENCE = 1.0
 """Seconds before a progress bar appears."""
 
 
+class _Unpadded:
+    """Standard output without the blanks that fill a table's lines."""
+
+    encoding = property(lambda self: sys.stdout.encoding)
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(" +(?=\n)", "", text))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
 def console() -> Console:
-    """Standard output; colour only on a terminal that wants it."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    """Standard output: colour only on a terminal that wants it, as wide as the terminal or COLUMNS says."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    file = None if sys.stdout.isatty() else cast(IO[str], _Unpadded())
+    return Console(highlight=False, markup=False, emoji=False, width=width, file=file)
 
 
 def report(error: WrongInput) -> None:
     """Every problem with its hint, on standard error."""
-    out = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    out = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
     for problem in error.problems:
         out.print("error:", style="bold red", end=" ")
         out.print(str(problem))
@@ -41,29 +55,40 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.write("\n")
 
 
+def note(text: str) -> None:
+    """A remark on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(text)
+
+
 def check_writable(path: Path | None) -> list[Problem]:
     """What would keep `path` from being written, found before any work is done."""
     if path is None:
         return []
     folder = path.parent
     if path.is_dir():
-        return [Problem("--out", str(path), "is a folder", "name a file in it")]
+        return [Problem("--out", str(path), "is a folder", f"name a file in it, e.g. {path / 'plan.json'}")]
+    if path.exists() and not path.is_file():
+        return [Problem("--out", str(path), "is not an ordinary file", "--json prints to standard output")]
     if not folder.is_dir():
-        return [Problem("--out", str(path), "lies in a folder that does not exist", f"create {folder}")]
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        return [Problem("--out", str(path), "cannot be written")]
+        return [Problem("--out", str(path), f"lies in {folder}, which is not a folder", f"mkdir -p {folder}")]
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        return [Problem("--out", str(path), "cannot be written: permission denied", "name a file in a folder of yours")]
     return []
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write the whole document or nothing."""
+    """Write the whole document or nothing; links are followed."""
+    path = path.resolve()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        with part.open("x", encoding="utf-8") as file:
             json.dump(document, file, indent=1, allow_nan=False)
             file.write("\n")
-        Path(file.name).replace(path)
+        part.replace(path)
     except OSError as error:
         raise WrongInput([Problem("--out", str(path), f"cannot be written: {error.strerror}")]) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -78,6 +103,7 @@ def progress(what: str) -> Iterator[Any]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        disable=not sys.stderr.isatty(),
     )
     task = bar.add_task(what, total=None)
     start = time.monotonic()

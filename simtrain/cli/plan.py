@@ -5,50 +5,55 @@ from typing import Annotated
 
 import typer
 
-HELP = """Find the best layouts for training MODEL on CLUSTER.
+from simtrain.cli.options import AsJson, Cluster, GlobalBatch, Gpus, Optimizer, Precision, Seq, Stack, Tokens
+
+HELP = r"""Find the best layouts for training MODEL on CLUSTER.
 
 Examples:
 
-    simtrain plan llama-3-70b dgx-h100 --gpus 512 --seq 8192 --global-batch 1024 --tokens 15T --out plan.json
+  simtrain plan llama-3-70b dgx-h100 --gpus 512 --seq 8192 \
+      --global-batch 1024 --tokens 15T --out plan.json
+  simtrain plan path/to/config.json my-cluster.toml --gpus 64
+  simtrain plan job.toml --gpus 128
+  simtrain plan gpt-3-175b dgx-a100 --gpus 4096 --json \
+      --global-batch 1536..4096
 
-    simtrain plan path/to/config.json my-cluster.toml --gpus 64
+MODEL is a name (simtrain show models), a Hugging Face config.json or a .toml.
+CLUSTER is a name (simtrain show clusters) or a .toml.
+job.toml states the same in one file: model, cluster, gpus, seq, global_batch,
+tokens, precision, optimizer, stack; options given here override it.
 
-    simtrain plan job.toml --gpus 128
-
-    simtrain plan gpt-3-175b dgx-a100 --gpus 4096 --global-batch 1536..4096 --json
-
-MODEL is a catalog name, a Hugging Face config.json or our own .toml; CLUSTER a catalog name or a .toml.
 Exit codes: 0 a plan was found, 1 nothing fits, 2 wrong input."""
 
 
 def plan(
-    model: Annotated[str, typer.Argument(help="Model, or a job file (.toml) that names model and cluster.")],
-    cluster: Annotated[str | None, typer.Argument(help="Cluster.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="Devices to use; all of the cluster if not given.")] = None,
-    seq: Annotated[str | None, typer.Option(help="Sequence length: 8192 or 8k.")] = None,
-    global_batch: Annotated[
-        str | None, typer.Option(help="Sequences a step: 1024, 512,1024 or 1536..4096. About 4 Mi tokens by default.")
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model, or a job file (.toml) that names model and cluster.")
+    ],
+    cluster: Cluster = None,
+    gpus: Gpus = None,
+    seq: Seq = None,
+    global_batch: GlobalBatch = None,
+    tokens: Tokens = None,
+    precision: Precision = None,
+    optimizer: Optimizer = None,
+    stack: Stack = None,
+    top: Annotated[str, typer.Option(metavar="N", help="Plans to rank.")] = "5",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the answer here as JSON, for simtrain simulate.")
     ] = None,
-    tokens: Annotated[str | None, typer.Option(help="Tokens to train on, e.g. 15T: adds days and cost.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Number formats; bf16-mixed where the device has bf16.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Optimizer; adamw by default.")] = None,
-    stack: Annotated[str | None, typer.Option(help="Training framework; megatron-core by default.")] = None,
-    top: Annotated[str, typer.Option(help="Plans to rank.")] = "5",
-    out: Annotated[Path | None, typer.Option(help="Write the answer here as JSON, for `simtrain simulate`.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the search and show it."""
     from simtrain.cli.inputs import request
-    from simtrain.cli.output import check_writable, console, print_json, progress, write_json
+    from simtrain.cli.output import check_writable, console, note, print_json, progress, write_json
     from simtrain.errors import Problem, WrongInput
     from simtrain.search.advice import advice
     from simtrain.search.search import search
     from simtrain.views.document import plan_document
     from simtrain.views.tables import print_nothing_fits, print_search
 
-    problems = check_writable(out)
-    if not top.isdecimal() or int(top) < 1:
-        problems.append(Problem("--top", top, "must be a whole number of at least 1"))
+    problems: list[Problem] = []
     job = None
     try:
         asked = request(
@@ -60,18 +65,32 @@ def plan(
         job = asked.job()
     except WrongInput as error:
         problems.extend(error.problems)
+    if not top.isdecimal() or int(top) < 1:
+        problems.append(Problem("--top", top, "must be a whole number of at least 1", "write it like 5"))
+    if out is not None and str(out) in (model, cluster):
+        problems.append(Problem("--out", str(out), "would overwrite what is read", "name another file"))
+    problems.extend(check_writable(out))
     if problems or job is None:
         raise WrongInput(problems)
     with progress("searching") as update:
         result = search(job, int(top), update)
+    found = len(result.best.plans) > 0
     document = plan_document(result)
-    if out is not None and len(result.best.plans):
+    hints = []
+    if not found:
+        hints = advice(result) if result.tally.legal else [f"a global batch of {job.devices}: one sequence a device"]
+        document["hints"] = hints
+    if found and out is not None:
         write_json(out, document)
     if as_json:
         print_json(document)
-    elif len(result.best.plans):
+    elif found:
         print_search(console(), result)
     else:
-        print_nothing_fits(console(), result, advice(result) if result.tally.legal else [])
-    if not len(result.best.plans):
+        print_nothing_fits(console(), result, hints)
+    if found and out is not None:
+        note(f"wrote {out}; look at one of its plans with: simtrain simulate {out} --rank 1")
+    elif not found:
+        if out is not None:
+            note(f"{out} was not written")
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from simtrain.errors import Problem, WrongInput
+from simtrain.search.layout import described, stated
 from simtrain.search.space import broken_rules
 from simtrain.spec.base import checked
 from simtrain.spec.job import Job
@@ -17,20 +18,46 @@ def read_plan(path: Path, rank: str) -> tuple[Job, Plan]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise WrongInput([Problem(str(path), None, f"is not valid JSON: {error}")]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise WrongInput([Problem(str(path), None, f"cannot be read: {error.strerror}")]) from None
+    except (UnicodeDecodeError, RecursionError) as error:
         raise WrongInput([Problem(str(path), None, f"cannot be read: {error}")]) from None
     if not isinstance(document, dict) or "job" not in document or not isinstance(document.get("plans"), list):
         raise WrongInput([Problem(str(path), None, "is not a plan file", "write one with simtrain plan ... --out")])
     version = document.get("format_version")
     if version != FORMAT_VERSION:
-        raise WrongInput([Problem(f"{path}: format_version", version, f"this simtrain reads version {FORMAT_VERSION}")])
-    plans = document["plans"]
-    if not rank.isdecimal() or not 1 <= int(rank) <= len(plans):
-        raise WrongInput([Problem("--rank", rank, f"the file holds plans 1 to {len(plans)}")])
-    job = checked(Job, document["job"], f"{path}: job")
-    chosen = plans[int(rank) - 1]
-    plan = checked(Plan, chosen.get("plan") if isinstance(chosen, dict) else chosen, f"{path}: plans.{rank}.plan")
-    broken = broken_rules(job, PlanTable.of([plan]))[0]
-    if broken:
-        raise WrongInput([Problem(f"{path}: plan", None, f"{rule.name}: {rule.reason}") for rule in broken])
+        rule = f"this simtrain reads version {FORMAT_VERSION}"
+        raise WrongInput([Problem(f"{path}: format_version", version, rule, "write it again with simtrain plan")])
+    return _chosen(path, document["job"], document["plans"], rank)
+
+
+def _chosen(path: Path, job_data: object, plans: list[object], rank: str) -> tuple[Job, Plan]:
+    """Job and plan; what is wrong with rank, job and plan is reported together."""
+    problems: list[Problem] = []
+    job = plan = None
+    try:
+        job = checked(Job, job_data, f"{path}: job")
+    except WrongInput as wrong:
+        problems.extend(wrong.problems)
+    if not plans:
+        problems.append(Problem(f"{path}: plans", None, "is empty: nothing fitted when it was written"))
+    elif not rank.isdecimal() or not 1 <= int(rank) <= len(plans):
+        problems.append(Problem("--rank", rank, f"the file holds plans 1 to {len(plans)}"))
+    else:
+        chosen = plans[int(rank) - 1]
+        where = f"{path}: plans.{rank}.plan"
+        try:
+            plan = checked(Plan, chosen.get("plan") if isinstance(chosen, dict) else chosen, where)
+        except WrongInput as wrong:
+            problems.extend(wrong.problems)
+    if problems or job is None or plan is None:
+        raise WrongInput(problems)
+    try:
+        table = PlanTable.of([plan])
+        broken = broken_rules(job, table)[0]
+        problems = [Problem(f"{where}: {described(job, table, rule)}", None, stated(rule)) for rule in broken]
+    except OverflowError:
+        problems = [Problem(str(path), None, "holds a number beyond 64 bits")]
+    if problems:
+        raise WrongInput(problems)
     return job, plan

@@ -1,51 +1,74 @@
 """`simtrain simulate`: one plan, full breakdown."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-HELP = """Predict one layout in detail: time, memory, cost and what they are made of.
+from simtrain.cli.options import (
+    AsJson,
+    Cluster,
+    GlobalBatch,
+    Gpus,
+    Optimizer,
+    Precision,
+    Seq,
+    Stack,
+    Tokens,
+    stated,
+)
+
+if TYPE_CHECKING:
+    from simtrain.errors import Problem
+
+HELP = r"""Predict one layout in detail: time, memory, cost and what they are made of.
 
 Examples:
 
-    simtrain simulate plan.json
+  simtrain simulate plan.json
+  simtrain simulate plan.json --rank 3 --json
+  simtrain simulate llama-3-70b dgx-h100 --gpus 64 --global-batch 128 \
+      --tp 8 --sp --pp 4 --zero 1
+  simtrain simulate job.toml --tp 8 --sp --pp 4
 
-    simtrain simulate plan.json --rank 3 --json
+The data-parallel degree is what tp, cp, ulysses and pp leave of the devices.
 
-    simtrain simulate llama-3-70b dgx-h100 --gpus 64 --tp 8 --sp --pp 4 --zero 1 --micro-batch 1 --global-batch 128
-
-The data-parallel degree is what tp, cp and pp leave. Exit codes: 0 it fits, 1 it does not, 2 wrong input."""
+Exit codes: 0 it fits, 1 it does not, 2 wrong input."""
+LAYOUT: Final = "The layout"
 
 
 def simulate(
-    model: Annotated[str, typer.Argument(help="A plan file (.json) written by `simtrain plan --out`, or a model.")],
-    cluster: Annotated[str | None, typer.Argument(help="Cluster, when the first argument is a model.")] = None,
-    rank: Annotated[str, typer.Option(help="Which plan of the plan file.")] = "1",
-    gpus: Annotated[str | None, typer.Option(help="Devices to use.")] = None,
-    seq: Annotated[str | None, typer.Option(help="Sequence length.")] = None,
-    global_batch: Annotated[str | None, typer.Option(help="Sequences a step.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="Tokens to train on.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Number formats.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Optimizer.")] = None,
-    stack: Annotated[str | None, typer.Option(help="Training framework.")] = None,
-    tp: Annotated[str, typer.Option(help="Tensor degree.")] = "1",
-    sp: Annotated[bool, typer.Option("--sp", help="Sequence parallelism.")] = False,
-    pp: Annotated[str, typer.Option(help="Pipeline degree.")] = "1",
-    vpp: Annotated[str, typer.Option(help="Chunks a stage; more than 1 is the interleaved schedule.")] = "1",
-    cp: Annotated[str, typer.Option(help="Context degree, as a ring.")] = "1",
-    ulysses: Annotated[str, typer.Option(help="Context degree, over heads.")] = "1",
-    ep: Annotated[str, typer.Option(help="Expert degree.")] = "1",
-    etp: Annotated[str, typer.Option(help="Tensor degree inside an expert.")] = "1",
-    zero: Annotated[str, typer.Option(help="State sharding: 0, 1, 2 or 3.")] = "0",
-    shard_group: Annotated[
-        str | None, typer.Option(help="Ranks a sharded state is spread over; all by default.")
-    ] = None,
-    schedule: Annotated[str | None, typer.Option(help="gpipe, 1f1b or interleaved.")] = None,
-    micro_batch: Annotated[str, typer.Option(help="Sequences a microbatch.")] = "1",
-    recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "none",
-    full_layers: Annotated[str, typer.Option(help="Layers a stage recomputed in full besides.")] = "0",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLAN.JSON|MODEL", help="A file written by simtrain plan --out; or a model or a job file (.toml)."
+        ),
+    ],
+    cluster: Cluster = None,
+    rank: Annotated[str, typer.Option(metavar="N", help="Which plan of the plan file.")] = "1",
+    gpus: Gpus = None,
+    seq: Seq = None,
+    global_batch: GlobalBatch = None,
+    tokens: Tokens = None,
+    precision: Precision = None,
+    optimizer: Optimizer = None,
+    stack: Stack = None,
+    tp: Annotated[str, stated("Tensor degree.", panel=LAYOUT)] = "1",
+    sp: Annotated[bool, typer.Option("--sp", metavar="", help="Sequence parallelism.", rich_help_panel=LAYOUT)] = False,
+    pp: Annotated[str, stated("Pipeline degree: stages.", panel=LAYOUT)] = "1",
+    vpp: Annotated[str, stated("Chunks a stage; above 1 the schedule is interleaved.", panel=LAYOUT)] = "1",
+    cp: Annotated[str, stated("Context degree, as a ring.", panel=LAYOUT)] = "1",
+    ulysses: Annotated[str, stated("Context degree, over heads.", panel=LAYOUT)] = "1",
+    ep: Annotated[str, stated("Expert degree.", panel=LAYOUT)] = "1",
+    etp: Annotated[str, stated("Tensor degree inside an expert.", panel=LAYOUT)] = "1",
+    zero: Annotated[str, stated("States sharded: 1 optimizer, 2 gradients too, 3 all.", "0..3", LAYOUT)] = "0",
+    shard_group: Annotated[str | None, stated("Ranks a state is sharded over; all if not given.", panel=LAYOUT)] = None,
+    schedule: Annotated[str | None, stated("gpipe, 1f1b or interleaved.", "NAME", LAYOUT)] = None,
+    micro_batch: Annotated[str, stated("Sequences a microbatch.", panel=LAYOUT)] = "1",
+    recompute: Annotated[str, stated("none, selective or full.", "NAME", LAYOUT)] = "none",
+    full_layers: Annotated[str, stated("Layers a stage recomputed in full besides.", panel=LAYOUT)] = "0",
+    as_json: AsJson = False,
 ) -> None:
     """Estimate the plan and show it."""
     from simtrain.cli.inputs import request
@@ -56,10 +79,15 @@ def simulate(
     from simtrain.search.layout import Layout
     from simtrain.spec.plan import PlanTable
     from simtrain.views.document import simulate_document
-    from simtrain.views.tables import job_line, print_plan
+    from simtrain.views.tables import print_one
 
-    if Path(model).suffix == ".json" and Path(model).name != "config.json" and cluster is None:
-        job, plan = read_plan(Path(model), rank)
+    from_file = Path(model).suffix == ".json" and Path(model).name != "config.json" and cluster is None
+    misplaced = _misplaced(context, from_file)
+    if from_file:
+        try:
+            job, plan = read_plan(Path(model), rank)
+        except WrongInput as error:
+            raise WrongInput([*error.problems, *misplaced]) from None
     else:
         layout = Layout(
             tp=tp,
@@ -85,8 +113,13 @@ def simulate(
                 {"precision": precision, "optimizer": optimizer, "stack": stack},
             ).job()
         except WrongInput as error:
-            raise WrongInput([*error.problems, *layout.problems()]) from None
-        plan = layout.plan(job)
+            raise WrongInput([*error.problems, *layout.problems(), *misplaced]) from None
+        try:
+            plan = layout.plan(job)
+        except WrongInput as error:
+            raise WrongInput([*error.problems, *misplaced]) from None
+    if misplaced:
+        raise WrongInput(misplaced)
     on = machine(job)
     table = PlanTable.of([plan])
     result = estimate(job, table, on)
@@ -94,8 +127,33 @@ def simulate(
     if as_json:
         print_json(document)
     else:
-        out = console()
-        out.print(job_line(job), style="bold")
-        print_plan(out, job, document["plans"][0], title="Plan")
+        print_one(console(), job, document["plans"][0])
     if not document["plans"][0]["fits"]:
         raise typer.Exit(1)
+
+
+def _misplaced(context: typer.Context, from_file: bool) -> "list[Problem]":
+    """Options that say nothing about this kind of input."""
+    from simtrain.errors import Problem
+
+    on_command_line = [
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    ]
+    if not from_file:
+        hint = "leave it out, or name a plan file"
+        return (
+            [Problem("--rank", context.params["rank"], "is for plan files", hint)] if "rank" in on_command_line else []
+        )
+    return [
+        Problem(
+            _flag(name), None, "cannot change the plan of a plan file", "leave it out, or name a model and a cluster"
+        )
+        for name in on_command_line
+        if name not in ("model", "rank", "as_json")
+    ]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

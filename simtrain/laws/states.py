@@ -18,4 +18,4 @@ def held_bytes(
     by N from its stage on.
     """
     over = np.where(np.asarray(stage) >= sharded_from, shards, 1)
-    return np.asarray(parameters, float) * element_bytes / over
+    return np.asarray(np.asarray(parameters, float) * element_bytes / over, float)

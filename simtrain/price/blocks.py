@@ -86,14 +86,17 @@ def _category(op: Op) -> int:
 
 
 def _overlap(parts: Parts, job: Job) -> None:
-    """Hide communication behind the compute it can run beside: never more than that compute takes."""
+    """Hide communication behind the compute it can run beside: all together never more than that compute takes."""
     overlap = job.stack.overlap
+    room = {row: parts[row].copy() for row in (MATMUL, ATTENTION)}
     for row, share, beside in (
         (TENSOR, overlap.tensor.value, MATMUL),
         (CONTEXT, overlap.context.value, ATTENTION),
         (EXPERT, overlap.expert.value, MATMUL),
     ):
-        parts[row] -= np.minimum(share * parts[row], parts[beside])
+        hidden = np.minimum(share * parts[row], room[beside])
+        parts[row] -= hidden
+        room[beside] -= hidden
 
 
 def _launch(parts: Parts, job: Job, passes: int) -> None:

@@ -1,19 +1,22 @@
-"""What calibration against whole training runs found: rates a device reaches in training, over those of its tables."""
+"""What calibration against whole training runs found, in profiles/calibration (written by `simtrain calibrate`)."""
 
 import functools
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from simtrain.spec.base import Evidence, Fact, Spec, checked
 from simtrain.spec.library import path_of, read_toml
 
-Rate = Annotated[float, Field(gt=0, le=2)]
-DEVICES = ("profiles/calibration", "devices.toml")
+FOLDER = "profiles/calibration"
+DEVICES, STACKS, ERRORS = "devices.toml", "stacks.toml", "errors.toml"
+DEFAULT = "default"
+"""The entry of devices and pairs that no run was seen of."""
+Ratio = Annotated[float, Field(gt=0, le=2)]
 
 
-def _unknown() -> Fact[Rate]:
-    return Fact[Rate](value=1.0, source="not calibrated", evidence=Evidence.ASSUMED)
+def _unknown() -> Fact[Ratio]:
+    return Fact[Ratio](value=1.0, source="not calibrated", evidence=Evidence.ASSUMED)
 
 
 class DeviceRates(Spec):
@@ -23,26 +26,47 @@ class DeviceRates(Spec):
     are cold, operands are transposed and collectives take memory bandwidth and processors from compute.
     """
 
-    matmul: Fact[Rate] = Field(default_factory=_unknown)
-    attention: Fact[Rate] = Field(default_factory=_unknown)
-    elementwise: Fact[Rate] = Field(default_factory=_unknown)
-    scaleup: Fact[Rate] = Field(default_factory=_unknown)
+    matmul: Fact[Ratio] = Field(default_factory=_unknown)
+    attention: Fact[Ratio] = Field(default_factory=_unknown)
+    elementwise: Fact[Ratio] = Field(default_factory=_unknown)
+    scaleup: Fact[Ratio] = Field(default_factory=_unknown)
     """Collectives inside a scale-up domain."""
-    network: Fact[Rate] = Field(default_factory=_unknown)
+    network: Fact[Ratio] = Field(default_factory=_unknown)
     """Collectives between domains."""
 
 
+class LeftOut(Spec):
+    """Errors of runs that a fit did not see: of one stack on one device, of a stack, of a device, or of all."""
+
+    runs: Annotated[int, Field(ge=1)]
+    median: Annotated[float, Field(ge=0)]
+    p90: Annotated[float, Field(ge=0)]
+    """90 % of the runs were predicted within this share of their step time."""
+
+
 @functools.cache
-def _table() -> dict[str, DeviceRates]:
-    path = path_of(*DEVICES)
-    data = read_toml(path) if path.is_file() else {}
-    return {name: checked(DeviceRates, entry, f"{path.name}: {name}") for name, entry in data.items()}
+def table(name: str) -> dict[str, Any]:
+    """One file of the calibration, empty before the first."""
+    path = path_of(FOLDER, name)
+    return read_toml(path) if path.is_file() else {}
 
 
+@functools.cache
 def device_rates(*names: str | None) -> DeviceRates:
-    """Rates of the first of these devices that was calibrated; else `default`, the median of those that were."""
-    table = _table()
-    for name in (*names, "default"):
-        if name in table:
-            return table[name]
+    """Rates of the first of these devices that was calibrated; else the median of those that were."""
+    known = table(DEVICES)
+    for name in (*names, DEFAULT):
+        if name in known:
+            return checked(DeviceRates, known[name], f"{DEVICES}: {name}")
     return DeviceRates()
+
+
+@functools.cache
+def left_out(stack: str, *devices: str | None) -> tuple[LeftOut, str] | None:
+    """Errors nearest to a stack on a device, and what they are of; None before the first calibration."""
+    known = table(ERRORS)
+    pairs = [f"{stack} on {device}" for device in devices]
+    for name in (*pairs, stack, *devices, DEFAULT):
+        if name in known:
+            return checked(LeftOut, known[name], f"{ERRORS}: {name}"), str(name)
+    return None

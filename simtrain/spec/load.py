@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from simtrain.errors import Problem, WrongInput
+from simtrain.spec import calibration
 from simtrain.spec.base import checked
 from simtrain.spec.hardware import Cluster, Device, Node
 from simtrain.spec.library import named, read_toml
@@ -33,7 +34,17 @@ def node(name: str) -> Node:
 
 
 def stack(name: str) -> Stack:
-    """The training framework described in profiles/stacks; WrongInput names the nearest known one."""
+    """The training framework described in profiles/stacks, with the numbers calibration found for it.
+
+    WrongInput names the nearest known one.
+    """
+    described = _shipped(STACKS, name, Stack, "stack")
+    fitted = calibration.table(calibration.STACKS).get(described.name, {})
+    return checked(Stack, described.model_dump(mode="json") | fitted, "stack") if fitted else described
+
+
+def stack_as_described(name: str) -> Stack:
+    """The training framework as profiles/stacks describes it, before calibration."""
     return _shipped(STACKS, name, Stack, "stack")
 
 

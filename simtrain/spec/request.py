@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import count
 from math import gcd
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from simtrain import units
 from simtrain.errors import Problem, WrongInput, nearest
@@ -13,11 +14,23 @@ from simtrain.spec.base import checked
 from simtrain.spec.catalog import model
 from simtrain.spec.hardware import Cluster
 from simtrain.spec.job import Job
-from simtrain.spec.library import read_toml
+from simtrain.spec.library import names, read_toml
 from simtrain.spec.model import Model
+from simtrain.spec.precision import Precision
 
 TOKENS_A_STEP = 4 * 2**20
-"""Default global batch in tokens, the size large dense models are usually trained at (GPT-3: 3.2 M, Llama 3: 4-16 M)."""
+"""Default global batch in tokens, a usual size for large dense models (GPT-3: 3.2 M, Llama 3: 4-16 M)."""
+WRITTEN_LIKE: Final = {"--gpus": "64", "--seq": "8192 or 8k", "--global-batch": "1024", "--tokens": "15T"}
+LARGEST: Final = {"--gpus": 2**20, "--seq": 2**30, "--global-batch": 2**24, "--tokens": 2**60}
+MOST_BATCHES: Final = 1024
+"""Batch sizes one search may try."""
+NO_MODEL: Final = Problem("MODEL", None, "is missing", "name a model; `simtrain show models` lists them")
+NO_CLUSTER: Final = Problem(
+    "CLUSTER",
+    None,
+    "is missing",
+    "name a cluster after the model (`simtrain show clusters` lists them), or in the job file (.toml)",
+)
 T = TypeVar("T")
 
 
@@ -40,29 +53,37 @@ class Request:
         """A job file: TOML with these fields as keys."""
         data = read_toml(path)
         known = [field.name for field in fields(cls)]
+        text = {key: _as_text(value) for key, value in data.items()}
         problems = [
             Problem(f"{path}: {key}", None, "is not a known key", nearest(key, known))
             for key in data
             if key not in known
         ]
         problems += [
-            Problem(f"{path}: {key}", None, "must be a name, a path or a number")
-            for key, value in data.items()
-            if key in known and (isinstance(value, bool) or not isinstance(value, (str, int)))
+            Problem(f"{path}: {key}", data[key], "must be a name, a path, a whole number or a list of them")
+            for key in known
+            if key in data and text[key] is None
         ]
         if problems:
             raise WrongInput(problems)
         here = path.parent
-        text = {key: str(value) for key, value in data.items()}
         for key in ("model", "cluster"):
-            if key in text and (here / text[key]).exists():
-                text[key] = str(here / text[key])
+            if (here / (text.get(key) or "")).is_file():
+                text[key] = str(here / str(text[key]))
         return cls(**text)
 
     def overridden_by(self, other: "Request") -> "Request":
         """This request with every field `other` states."""
         stated = {key: value for key, value in vars(other).items() if value is not None}
         return Request(**(vars(self) | stated))
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with the fields that are stated; that model or cluster are missing is not."""
+        try:
+            self.job()
+        except WrongInput as wrong:
+            return [problem for problem in wrong.problems if problem not in (NO_MODEL, NO_CLUSTER)]
+        return []
 
     def job(self) -> Job:
         """The job asked for; every problem in it is reported at once."""
@@ -75,28 +96,26 @@ class Request:
                 problems.extend(error.problems)
                 return None
 
-        def required(name: str, value: str | None) -> str:
+        def required(value: str | None, otherwise: Problem) -> str:
             if value is None:
-                raise WrongInput([Problem(name, None, "is missing")])
+                raise WrongInput([otherwise])
             return value
 
-        gpus = attempt(lambda: _count("--gpus", self.gpus, False))
-        shape = attempt(lambda: model(required("model", self.model)))
-        cluster = attempt(lambda: load.cluster(required("cluster", self.cluster), gpus))
-        seq = attempt(lambda: _count("--seq", self.seq, True))
+        shape = attempt(lambda: model(required(self.model, NO_MODEL)))
+        gpus = attempt(lambda: _count("--gpus", self.gpus))
+        cluster = attempt(lambda: load.cluster(required(self.cluster, NO_CLUSTER), gpus))
+        seq = attempt(lambda: _count("--seq", self.seq))
         batch = attempt(lambda: _batches(self.global_batch))
-        tokens = attempt(lambda: _count("--tokens", self.tokens, False))
-        stack = attempt(lambda: load.stack(self.stack or "megatron-core"))
-        optimizer = attempt(lambda: load.optimizer(self.optimizer or "adamw"))
+        tokens = attempt(lambda: _count("--tokens", self.tokens))
         default = "fp16-mixed" if cluster is not None and "bf16" not in cluster.device.peak else "bf16-mixed"
-        precision = attempt(lambda: load.precision(self.precision or default))
-        if cluster is not None and precision is not None and precision.matmul not in cluster.device.peak:
-            known = ", ".join(sorted(cluster.device.peak))
-            rule = f"{cluster.device.title} has no {precision.matmul} units"
-            problems.append(Problem("--precision", precision.name, rule, f"its formats are {known}"))
+        precision = attempt(lambda: load.precision(default if self.precision is None else self.precision))
+        optimizer = attempt(lambda: load.optimizer("adamw" if self.optimizer is None else self.optimizer))
+        stack = attempt(lambda: load.stack("megatron-core" if self.stack is None else self.stack))
+        if cluster is not None and precision is not None:
+            problems.extend(_unsupported(cluster, precision))
         if shape is not None and seq is not None and 0 < shape.learned_positions < seq:
             rule = f"{shape.name} has {shape.learned_positions} learned positions"
-            problems.append(Problem("--seq", seq, rule, f"use at most {shape.learned_positions}"))
+            problems.append(Problem("--seq", self.seq, rule, f"use at most {shape.learned_positions}"))
         if cluster is not None:
             problems.extend(_partial_node(cluster, gpus or cluster.devices))
         if problems or shape is None or cluster is None:
@@ -116,39 +135,81 @@ class Request:
         return checked(Job, data, "job")
 
 
+def _as_text(value: Any) -> str | None:
+    """A value of a job file as it would stand on the command line; None when it could not stand there."""
+    if isinstance(value, list) and value and all(isinstance(part, int | str) for part in value):
+        return ",".join(map(str, value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
 def _default_sequence(shape: Model) -> int:
     return min(shape.maximum_positions, 4096)
 
 
+def _unsupported(cluster: Cluster, precision: Precision) -> list[Problem]:
+    peak = cluster.device.peak
+    if precision.matmul in peak:
+        return []
+    able = [name for name in names(load.PRECISIONS) if load.precision(name).matmul in peak]
+    rule = f"{cluster.device.title} has no {precision.matmul} units"
+    return [Problem("--precision", precision.name, rule, "it can run " + ", ".join(able))]
+
+
 def _partial_node(cluster: Cluster, devices: int) -> list[Problem]:
     node = cluster.node.devices
-    if devices % node == 0 or node % devices == 0:
+
+    def whole(number: int) -> bool:
+        return number % node == 0 or node % number == 0
+
+    if whole(devices):
         return []
-    lower = max(devices // node * node, 1)
-    rule = f"is neither part of a node nor whole nodes ({cluster.node.title} has {node} devices)"
-    return [Problem("--gpus", devices, rule, f"use {lower} or {lower + node}")]
+    lower = next(number for number in count(devices, -1) if whole(number))
+    upper = next(number for number in count(devices) if whole(number))
+    rule = f"is neither part of a node nor whole nodes: {cluster.node.title} has {node} devices"
+    return [Problem("--gpus", devices, rule, f"use {lower} or {upper}")]
 
 
-def _count(flag: str, text: str | None, binary_k: bool) -> int | None:
+def _count(flag: str, text: str | None) -> int | None:
+    """A whole number of at least 1; None when nothing was said, WrongInput when something else was."""
     if text is None:
         return None
     try:
-        count = units.parse_count(text, binary_k)
-    except ValueError as error:
-        raise WrongInput([Problem(flag, text, str(error))]) from None
-    if count < 1:
-        raise WrongInput([Problem(flag, text, "must be at least 1")])
-    return count
+        number = units.parse_count(text, binary_k=flag == "--seq")
+    except (ValueError, OverflowError):
+        number = 0
+    if number < 1 or ("." in text and text.rstrip()[-1].isdigit()):
+        rule = "must be a whole number of at least 1"
+        raise WrongInput([Problem(flag, text, rule, f"write it like {WRITTEN_LIKE[flag]}")])
+    if number > LARGEST[flag]:
+        raise WrongInput([Problem(flag, text, f"must be at most {LARGEST[flag]:,}")])
+    return number
 
 
 def _batches(text: str | None) -> tuple[int, ...] | None:
-    """`1024`, a list `1024,2048`, or a range `1536..4096` in steps of the ends' greatest common divisor."""
+    """`1024`, a list `512,1024`, or a range `1536..4096` in steps of the ends' greatest common divisor."""
     if text is None:
         return None
+    flag, problems, ends = "--global-batch", [], []
     low, dots, high = text.partition("..")
+    for part in (low, high) if dots else text.split(","):
+        try:
+            ends.append(_count(flag, part) or 1)
+        except WrongInput as wrong:
+            problems += [Problem(flag, text, f"{problem.rule}, not {part!r}", _BATCHES) for problem in wrong.problems]
+    if problems:
+        raise WrongInput(problems)
     if not dots:
-        return tuple(sorted({_count("--global-batch", part, False) or 1 for part in text.split(",")}))
-    first, last = _count("--global-batch", low, False) or 1, _count("--global-batch", high, False) or 1
+        return tuple(sorted(set(ends)))
+    first, last = ends
     if first > last:
-        raise WrongInput([Problem("--global-batch", text, "runs backwards", f"write {high}..{low}")])
-    return tuple(range(first, last + 1, gcd(first, last)))
+        raise WrongInput([Problem(flag, text, "runs backwards", f"write {high}..{low}")])
+    sizes = range(first, last + 1, gcd(first, last))
+    if len(sizes) > MOST_BATCHES:
+        rule = f"is {len(sizes):,} batch sizes, one every {gcd(first, last)}; at most {MOST_BATCHES:,} are searched"
+        raise WrongInput([Problem(flag, text, rule, "ends with a larger common divisor, or a list like 512,1024")])
+    return tuple(sizes)
+
+
+_BATCHES: Final = "write it like 1024, 512,1024 or 1536..4096"

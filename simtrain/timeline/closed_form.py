@@ -68,23 +68,34 @@ def pipeline(
 
 
 def exposed_reduction(
-    plans: PlanTable, position: Stages, reduction: Stages, backward: Stages, overlap: float
+    plans: PlanTable,
+    position: Stages,
+    reduction: Stages,
+    backward: Stages,
+    overlap: float,
+    taken: Stages | float = 0.0,
 ) -> Array:
     """Gradient reduction that shows (s): what does not hide behind a backward pass or a later stage's slack.
 
     From ZeRO stage 2 on gradients are reduced after every microbatch, before that once a step, behind the last
-    microbatch's backward pass. A stage at some `position` the first finishes early and has the drain of the pipeline as slack.
+    microbatch's backward pass, of which parameter gathering has `taken` a part. A stage at some `position` behind the
+    first finishes early and has the drain of the pipeline as slack.
     """
     rounds = np.where(plans.zero >= 2, plans.microbatches, 1)
-    once = reduction - np.minimum(overlap * reduction, backward)
+    once = reduction - np.minimum(overlap * reduction, backward - taken)
     slack = position * backward[FIRST] / plans.vpp
     last = np.maximum(once - slack, 0.0).max(axis=0)
     return np.asarray((rounds - 1) * once.max(axis=0) + last)
 
 
+def gathered_behind(plans: PlanTable, gather: Stages, backward: Stages, overlap: float) -> Stages:
+    """Seconds of a backward pass that parameter gathering hides behind (ZeRO 3): reduction has what is left."""
+    return np.where(plans.zero == 3, np.minimum(overlap * gather, backward), 0.0)
+
+
 def exposed_gather(plans: PlanTable, gather: Stages, forward: Stages, backward: Stages, overlap: float) -> Array:
     """Parameter gathering that shows (s): once after the update (ZeRO 1, 2), or before every pass (ZeRO 3)."""
     ahead = gather - np.minimum(overlap * gather, forward)
-    back = gather - np.minimum(overlap * gather, backward)
+    back = gather - gathered_behind(plans, gather, backward, overlap)
     every = plans.microbatches * (ahead + back)
     return np.asarray(np.where(plans.zero == 3, every, ahead).max(axis=0))

@@ -63,8 +63,12 @@ def half(count: int) -> NDArray[np.bool_]:
 
 
 def fit(
-    law: Callable[[Array], Array], measured: Array, rows: NDArray[np.bool_], start: Sequence[float],
-    low: Sequence[float], high: Sequence[float],
+    law: Callable[[Array], Array],
+    measured: Array,
+    rows: NDArray[np.bool_],
+    start: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
 ) -> Fitted:
     """Positive numbers of `law` (numbers -> seconds of every row) that bring it nearest to `measured` (s) on `rows`."""
     from scipy.optimize import least_squares
@@ -175,8 +179,15 @@ def _library(rows: Columns, head_dim: int, peak: float, launch: float) -> Attent
 
 
 def _training(
-    rows: Columns, kernel: FusedKernel, causal: bool, head_dim: int, peak: float, blocks: float, launch: float,
-    rate: float, source: str,
+    rows: Columns,
+    kernel: FusedKernel,
+    causal: bool,
+    head_dim: int,
+    peak: float,
+    blocks: float,
+    launch: float,
+    rate: float,
+    source: str,
 ) -> AttentionNumbers:
     shape = tuple(rows[name] for name in ("batch", "seq", "seq", "heads", "head_dim"))
     order = np.argsort(rows["seq"])

@@ -16,6 +16,12 @@ from simtrain.views.format import count, gib, money, percent, quantity, seconds
 from simtrain.views.layout import layout
 
 BAR = 24
+WIDE = 130
+"""Columns from which reasons stand beside the plans instead of below."""
+LEGEND = (
+    "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage), dp data, "
+    "ep expert (etp tensor inside), zero1/2/3 sharded states, mb microbatch; recomputed: selective, full, full:layers"
+)
 
 
 def bar(share: float) -> str:
@@ -23,28 +29,32 @@ def bar(share: float) -> str:
     return "█" * round(share * BAR)
 
 
-def job_line(job: Job) -> str:
-    """What was asked, in one line."""
+def asked(job: Job) -> Text:
+    """What was asked, in two lines."""
     batches = (
         f"{job.global_batch[0]}"
         if len(job.global_batch) == 1
         else f"{job.global_batch[0]}..{job.global_batch[-1]} ({len(job.global_batch)} sizes)"
     )
     tokens = f", {count(job.tokens)} tokens" if job.tokens else ""
-    return (
-        f"{job.model.name} on {job.devices} x {job.cluster.device.title} ({job.cluster.title}), "
-        f"sequence {job.sequence}, batch {batches}, {job.precision.name}, {job.stack.title}{tokens}"
+    return Text(
+        f"{job.model.name} on {job.devices} x {job.cluster.device.title} ({job.cluster.title})\n"
+        f"sequence {job.sequence}, batch {batches}, {job.precision.name}, {job.stack.name}{tokens}",
+        style="bold",
     )
 
 
 def print_search(console: Console, result: Search) -> None:
     """Best plan, make-up of its time and memory, runners-up and why they lose, what was searched."""
     found = rows(result.best, result.detail, result.ties.tolist())
-    console.print(Text(job_line(result.job), style="bold"))
+    console.print(asked(result.job))
     print_plan(console, result.job, found[0], title="Best plan")
     if len(found) > 1:
-        console.print(_runners_up(result.job, found))
+        console.print(_ranked(found, reasons=console.width >= WIDE))
+        if console.width < WIDE:
+            console.print(_reasons(found))
     console.print(_pareto(result))
+    console.print(LEGEND, style="dim")
     tally = result.tally
     console.print(
         f"{tally.enumerated:,} candidates, {tally.legal:,} legal, {result.fits:,} fit; {result.elapsed:.1f} s",
@@ -52,9 +62,16 @@ def print_search(console: Console, result: Search) -> None:
     )
 
 
+def print_one(console: Console, job: Job, row: dict[str, Any]) -> None:
+    """What was asked and the one plan it was asked about."""
+    console.print(asked(job))
+    print_plan(console, job, row, title="Plan")
+    console.print(LEGEND, style="dim")
+
+
 def print_plan(console: Console, job: Job, row: dict[str, Any], title: str) -> None:
     """One plan in full."""
-    console.print(Panel(_headline(job, row), title=title, title_align="left"))
+    console.print(Panel(_headline(job, row), title=title, title_align="left", expand=False))
     console.print(_shares("Where a step's time goes", row["time_by_term_s"], row["step_time_s"], seconds))
     stage = row["fullest_stage"]
     console.print(_shares(f"Where memory goes ({stage} stage)", row["memory_by_class_bytes"], row["memory_bytes"], gib))
@@ -99,22 +116,37 @@ def _shares(title: str, parts: dict[str, float], whole: float, shown: Any) -> Ta
     return table
 
 
-def _runners_up(job: Job, found: list[dict[str, Any]]) -> Table:
+def _ranked(found: list[dict[str, Any]], reasons: bool) -> Table:
     table = Table(title="Ranked plans (= : inside the best plan's error bar)", title_justify="left", box=None)
-    for heading in ("", "layout", "batch", "step", "MFU", "memory", "why"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("")
+    table.add_column("layout", overflow="fold")
+    for heading in ("batch", "step", "MFU", "memory"):
+        table.add_column(heading, no_wrap=True)
+    if reasons:
+        table.add_column("why")
     for row in found:
         plan = Plan.model_validate(row["plan"])
         table.add_row(
-            f"{row['rank']}{'=' if row['tie'] else ''}",
+            _place(row),
             layout(plan),
             str(plan.global_batch),
             seconds(row["step_time_s"]),
             percent(row["mfu"]),
             gib(row["memory_bytes"]),
-            row["reason"],
+            *([row["reason"]] if reasons else []),
         )
     return table
+
+
+def _reasons(found: list[dict[str, Any]]) -> Table:
+    table = Table(title="Why they stand there", title_justify="left", show_header=False, box=None)
+    for row in found:
+        table.add_row(_place(row), row["reason"])
+    return table
+
+
+def _place(row: dict[str, Any]) -> str:
+    return f"{row['rank']}{'=' if row['tie'] else ''}"
 
 
 def _pareto(result: Search) -> RenderableType:
@@ -142,21 +174,23 @@ def _spread(length: int, kept: int) -> list[int]:
 
 def print_nothing_fits(console: Console, result: Search, hints: list[str]) -> None:
     """The counted reasons why there is no plan, and ways out."""
-    console.print(Text(job_line(result.job), style="bold"))
+    console.print(asked(result.job))
     tally = result.tally
     if not tally.legal:
-        console.print(f"[red]No legal plan[/red] among {tally.enumerated:,} candidates.")
+        console.print(Text(f"No legal plan among {tally.enumerated:,} candidates.", style="red"))
     else:
         closest = result.closest
         missing = float(closest.memory.total[0] - closest.capacity)
+        capacity, plan = gib(closest.capacity), layout(closest.plans.plan(0))
+        console.print(Text(f"Nothing fits: the closest plan misses by {gib(missing)}.", style="red"))
         console.print(
-            f"[red]Nothing fits.[/red] The closest of {tally.legal:,} legal plans needs {gib(closest.memory.total[0])}, "
-            f"{gib(missing)} more than a device has: {layout(closest.plans.plan(0))}"
+            f"It needs {gib(closest.memory.total[0])} of the {capacity} a device has: {plan} "
+            f"(the least of {tally.legal:,} legal plans)"
         )
         classes = dict(zip(CLASSES, closest.memory.classes[:, 0].tolist(), strict=True))
         console.print(_shares("What fills it", classes, float(closest.memory.total[0]), gib))
     for hint in hints:
-        console.print(f"hint: {hint}")
+        console.print(f"would make it {'fit' if tally.legal else 'legal'}: {hint}")
     table = Table(title="Candidates dropped, by rule", title_justify="left", show_header=False, box=None)
     for name, dropped in sorted(tally.rejected.items(), key=lambda item: -item[1]):
         table.add_row(name, f"{dropped:,}")
@@ -171,6 +205,8 @@ def fact_rows(data: Any, prefix: str = "") -> list[tuple[str, str, str, str]]:
         if isinstance(value, str) and " " in value:
             number, unit = value.split(" ", 1)
             value = quantity(float(number), unit)
+        elif isinstance(value, float):
+            value = f"{value:,.10g}"
         return [(prefix, str(value), data["evidence"], data["source"])]
     if isinstance(data, dict):
         for key, part in data.items():
@@ -178,6 +214,14 @@ def fact_rows(data: Any, prefix: str = "") -> list[tuple[str, str, str, str]]:
     elif data is not None:
         out.append((prefix, str(data), "", ""))
     return out
+
+
+def print_names(console: Console, titles: dict[str, str]) -> None:
+    """Names in a column, with their titles where they have one."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, title in titles.items():
+        table.add_row(name, title)
+    console.print(table)
 
 
 def print_facts(console: Console, name: str, data: dict[str, Any]) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jobs import job
 
-from simtrain.search.space import RULES, Space, broken_rules, columns_read
 from simtrain.search.search import unique
+from simtrain.search.space import RULES, Space, broken_rules, columns_read
 from simtrain.spec.job import Job
 from simtrain.spec.plan import COLUMNS, PlanTable
 

@@ -1,0 +1,44 @@
+"""`simtrain calibrate`: fit the numbers of devices and stacks to measured runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = """Fit the few physical numbers of devices and stacks to measured runs, and report errors on sweeps left out.
+
+Examples:
+
+    simtrain calibrate
+
+    simtrain calibrate my-runs/ --json
+
+FOLDER holds runs.csv and models.json as `simtrain score` reads them; the shipped published runs if not given.
+Writes devices.toml, stacks.toml and errors.toml of profiles/calibration, which every later answer uses.
+Exit codes: 0 written, 2 wrong input."""
+
+
+def calibrate(
+    folder: Annotated[Path | None, typer.Argument(help="Folder with runs.csv and models.json.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, but write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Fit, report, write."""
+    from simtrain.cli.output import console, print_json, progress
+    from simtrain.spec.calibration import FOLDER
+    from simtrain.spec.library import path_of
+    from simtrain.validation.calibrate import Problem, measured_runs
+    from simtrain.validation.calibration_files import documents, write
+    from simtrain.validation.corpus import corpus
+    from simtrain.views.calibration import calibration_document, print_calibration
+
+    runs = measured_runs(corpus(folder))
+    with progress("fitting") as update:
+        fitted = Problem(runs).fit(update)
+    content = documents(runs, fitted)
+    if not dry_run:
+        write(path_of(FOLDER), content)
+    if as_json:
+        print_json(calibration_document(runs, fitted, content))
+    else:
+        print_calibration(console(), runs, fitted)

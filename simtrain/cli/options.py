@@ -1,0 +1,26 @@
+"""Options that several verbs share."""
+
+from typing import Annotated, Any, Final
+
+import typer
+
+JOB: Final = "The job"
+
+
+def stated(help: str, metavar: str = "N", panel: str = JOB) -> Any:
+    """An option whose value is text: it is checked with everything else that was stated, so that all is reported."""
+    return typer.Option(metavar=metavar, help=help, rich_help_panel=panel)
+
+
+Cluster = Annotated[str | None, typer.Argument(metavar="CLUSTER", help="Cluster; left out after a file that names it.")]
+Gpus = Annotated[str | None, stated("Devices to use; all of the cluster if not given.")]
+Seq = Annotated[str | None, stated("Sequence length, 8192 or 8k; up to 4096 if not given.")]
+GlobalBatch = Annotated[
+    str | None,
+    stated("Sequences a step: 1024, or to choose from 512,1024 or 1536..4096; about 4 Mi tokens if not given."),
+]
+Tokens = Annotated[str | None, stated("Tokens to train on, e.g. 15T: adds days and cost.")]
+Precision = Annotated[str | None, stated("Number formats; bf16-mixed where the device has bf16.", "NAME")]
+Optimizer = Annotated[str | None, stated("Optimizer; adamw if not given.", "NAME")]
+Stack = Annotated[str | None, stated("Training framework; megatron-core if not given.", "NAME")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of tables.")]

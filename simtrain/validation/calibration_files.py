@@ -1,0 +1,83 @@
+"""Writing a calibration: profiles/calibration/{devices,stacks,errors}.toml, with provenance; equal fits give equal files."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from simtrain.spec.calibration import DEFAULT, DEVICES, ERRORS, STACKS
+from simtrain.validation.calibrate import STACK_NUMBERS, Fitted, Measured, device_key, scaled
+
+COMMAND = "simtrain calibrate"
+
+
+def documents(runs: list[Measured], fitted: Fitted) -> dict[str, dict[str, Any]]:
+    """Content of the three files."""
+    return {DEVICES: _devices(runs, fitted), STACKS: _stacks(runs, fitted), ERRORS: _errors(runs, fitted)}
+
+
+def write(folder: Path, content: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the files; keys in order, numbers to four digits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, document in content.items():
+        with (folder / name).open("wb") as file:
+            tomli_w.dump(document, file)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _fact(value: float | str, runs: int, sources: Iterable[str]) -> dict[str, Any]:
+    of = ", ".join(sorted(set(sources)))
+    return {"value": value, "source": f"{COMMAND}: {runs} runs of {of}", "evidence": "measured elsewhere"}
+
+
+def _devices(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for device, numbers in sorted(fitted.numbers.devices.items()):
+        mine = [run for run in runs if device_key(run.job) == device]
+        sources = [run.source for run in mine]
+        document[device] = {name: _fact(_digits(value), len(mine), sources) for name, value in numbers.items()}
+    names = next(iter(fitted.numbers.devices.values()))
+    document[DEFAULT] = {
+        name: {
+            "value": _digits(float(np.median([numbers[name] for numbers in fitted.numbers.devices.values()]))),
+            "source": f"{COMMAND}: median of {len(fitted.numbers.devices)} calibrated devices",
+            "evidence": "assumed",
+        }
+        for name in names
+    }
+    return document
+
+
+def _stacks(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for name, factors in sorted(fitted.numbers.stacks.items()):
+        mine = [run for run in runs if run.job.stack.name == name]
+        values = scaled(mine[0].job.stack, factors)
+        document[name] = {}
+        for number in STACK_NUMBERS:
+            value = _digits(getattr(values, number).value)
+            written = value if number == "matmul_rate" else f"{value!r} s"
+            document[name][number] = _fact(written, len(mine), [run.source for run in mine])
+    return document
+
+
+def _errors(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
+    """Left-out errors by stack on device, stack, device, and all."""
+    groups: dict[str, list[float]] = {}
+    for run, error in zip(runs, np.abs(fitted.left_out), strict=True):
+        device, stack = device_key(run.job), run.job.stack.name
+        for name in (f"{stack} on {device}", stack, device, DEFAULT):
+            groups.setdefault(name, []).append(float(error))
+    return {
+        name: {
+            "runs": len(errors),
+            "median": _digits(float(np.expm1(np.median(errors)))),
+            "p90": _digits(float(np.expm1(np.quantile(errors, 0.9, method="higher")))),
+        }
+        for name, errors in sorted(groups.items())
+    }

@@ -1,0 +1,231 @@
+"""A published row as a Job and a Plan, or the reason why it cannot be expressed."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log2
+from typing import Any, Final
+
+from simtrain.errors import WrongInput
+from simtrain.spec import load
+from simtrain.spec.base import Evidence, Fact, checked
+from simtrain.spec.hardware import Cluster
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+from simtrain.spec.stack import Stack
+from simtrain.validation.corpus import Corpus, Row
+from simtrain.validation.fabric import on_its_network, with_nodes_of
+from simtrain.validation.setup import Setup, Source, setup
+from simtrain.validation.shapes import shape
+
+SCHEDULES: Final[Mapping[str, str]] = {
+    "": "1f1b",
+    "none": "1f1b",
+    "1f1b": "1f1b",
+    "gpipe": "gpipe",
+    "interleaved": "interleaved",
+}
+"""Schedules of the corpus in a Plan's words; a single stage (none) has no order to choose."""
+RECOMPUTE: Final = ("none", "selective", "full")
+TRAINED: Final = ("", "pretrain", "sft")
+"""Tasks that train every weight."""
+Jobs = dict[tuple[Any, ...], Job]
+
+
+@dataclass(frozen=True)
+class Expressed:
+    """What a row asks of the estimator."""
+
+    row: Row
+    job: Job
+    """Shared by the rows that differ in their plans only; its global batch is that of one of them."""
+    plan: Plan
+    assumed: tuple[str, ...]
+    """What the row does not state, and what was taken instead."""
+    memory: str
+    """What the source's memory figure counts (see setup.Source.memory)."""
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A row the estimator cannot express."""
+
+    row: Row
+    reason: str
+
+
+def express(found: Corpus) -> list[Expressed | Unsupported]:
+    """Every row in order, predicted from its configuration alone: no measured time or memory is read."""
+    settings = setup()
+    jobs: Jobs = {}
+    return [_express(row, found.models[row.model], settings, jobs) for row in found.rows]
+
+
+def _express(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Expressed | Unsupported:
+    reason = _inexpressible(row, settings)
+    if reason is not None:
+        return Unsupported(row, reason)
+    assumed: list[str] = []
+    source = settings.source(row)
+    try:
+        plan = _plan(row, int(stated.get("layers") or 1), source, assumed)
+        if row.source not in settings.sources:
+            assumed.append(f"stack {settings.stack(row)}")
+        job = _job(row, stated, settings, jobs)
+    except WrongInput as error:
+        return Unsupported(row, "; ".join(str(problem) for problem in error.problems))
+    if row.gpus != plan.tp * plan.cp_ring * plan.cp_head * plan.pp * plan.dp:
+        return Unsupported(row, f"tp x pp x cp x dp is not the {row.gpus} GPUs of the run")
+    if plan.global_batch % (plan.dp * plan.micro_batch):
+        return Unsupported(row, "the global batch is no multiple of dp x micro batch")
+    if plan.tp * plan.cp_ring * plan.cp_head * plan.dp % (plan.ep * plan.etp):
+        return Unsupported(row, "the expert mesh (ep x etp) does not divide the ranks of a stage")
+    return Expressed(row, job, plan, tuple(assumed), source.memory.value)
+
+
+def _inexpressible(row: Row, settings: Setup) -> str | None:
+    """The first thing in a row that no Job or Plan can say."""
+    if row.task not in TRAINED:
+        return f"task {row.task}: a frozen base has no weight gradients, which the workload cannot leave out"
+    if row.seq is None:
+        return "the sequence length is not stated"
+    if row.global_batch is None:
+        return "the global batch is not stated"
+    if row.schedule.lower() not in SCHEDULES:
+        return f"schedule {row.schedule}: plans know gpipe, 1f1b and interleaved only"
+    if row.offload not in ("", "none", "no", "False"):
+        return f"offload ({row.offload}) cannot be expressed"
+    if settings.cluster(row) is None:
+        return f"GPU {row.gpu} is on no known cluster"
+    if settings.precision(row) is None:
+        return f"precision {row.precision} is not in the catalog"
+    if row.attention_kernel and settings.kernel(row.attention_kernel) is None:
+        return f"attention kernel {row.attention_kernel!r} is not known"
+    if not row.recompute.startswith((*RECOMPUTE, "unknown")):
+        return f"recompute {row.recompute!r} is not known"
+    return None
+
+
+def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
+    """The layout, unstated degrees derived or taken from the source's settings."""
+    tp, pp, ep = row.tp or 1, row.pp or 1, row.ep or 1
+    heads, ring = _context(row)
+    dp = row.dp or max(row.gpus // (tp * pp * heads * ring), 1)
+    zero = row.zero
+    if row.fsdp and zero in (None, 0, 1):
+        zero = 3
+    if zero is None:
+        zero = source.zero.value
+        assumed.append(f"zero {zero}")
+    group = dp * heads * ring
+    if group == 1:
+        zero = 0
+    chunks = row.vpp
+    if chunks is None or (chunks == 1 and row.schedule.lower() == "interleaved"):
+        chunks = _chunks(layers, pp, source.layers_a_chunk.value) if row.schedule.lower() == "interleaved" else 1
+        if pp > 1:
+            assumed.append(f"vpp {chunks}")
+    if pp == 1:
+        chunks = 1
+    split = row.sp
+    if split is None:
+        split = source.sequence_parallel.value
+        if tp > 1:
+            assumed.append("sequence parallelism " + ("on" if split else "off"))
+    if row.micro_batch is None:
+        assumed.append(f"micro batch {source.micro_batch.value}")
+    recompute = next((word for word in RECOMPUTE if row.recompute.startswith(word)), source.recompute.value)
+    if row.recompute.startswith("unknown"):
+        assumed.append(f"recompute {recompute}")
+    fits = dp * heads * ring % ep == 0
+    expert_tensor = row.etp or (tp if ep > 1 and fits and source.expert_tensor.value == "tensor degree" else 1)
+    if ep > 1 and tp > 1 and row.etp is None:
+        assumed.append(f"etp {expert_tensor}")
+    data = {
+        "tp": tp,
+        "sp": split and tp > 1,
+        "cp_ring": ring,
+        "cp_head": heads,
+        "pp": pp,
+        "vpp": chunks,
+        "ep": ep,
+        "etp": expert_tensor,
+        "dp": dp,
+        "zero": zero,
+        "shard_group": min(row.shard_group or group, group) if zero else 1,
+        "schedule": "interleaved" if chunks > 1 else SCHEDULES[row.schedule.lower()].replace("interleaved", "1f1b"),
+        "micro_batch": row.micro_batch or source.micro_batch.value,
+        "global_batch": row.global_batch,
+        "recompute": recompute,
+    }
+    return checked(Plan, data, "plan")
+
+
+def _context(row: Row) -> tuple[int, int]:
+    """Context degrees over heads and around the ring: the kind `a2a` is over heads, any other a ring."""
+    cp, heads = row.cp or 1, row.ulysses or 1
+    return (cp * heads, 1) if row.cp_kind == "a2a" else (heads, cp)
+
+
+def _chunks(layers: int, stages: int, largest: int) -> int:
+    """Chunks a stage when none holds more than about `largest` layers: the largest divisor of its layers that small."""
+    held = -(-layers // stages)
+    size = max(d for d in range(1, min(largest, held) + 1) if held % d == 0)
+    return held // size
+
+
+def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Job:
+    """The job of a row: one object for all rows that differ in their plans only."""
+    cluster = settings.cluster(row)
+    precision = settings.precision(row)
+    assert cluster is not None
+    assert precision is not None
+    assert row.seq is not None
+    network = _step_of(row.net_all_reduce_gbps)
+    at = (row.model, row.seq, row.gpus, row.gpus_per_node, row.inter, cluster, precision)
+    key = (*at, settings.stack(row), row.attention_kernel, network)
+    if key not in jobs:
+        data = {
+            "model": shape(row.model, stated, row.seq),
+            "cluster": _cluster(cluster, row.gpus, row.gpus_per_node, row.inter, network),
+            "devices": row.gpus,
+            "sequence": row.seq,
+            "global_batch": (row.global_batch,),
+            "precision": load.precision(precision),
+            "optimizer": load.optimizer("adamw"),
+            "stack": _stack(settings.stack(row), row.attention_kernel),
+        }
+        jobs[key] = checked(Job, data, "job")
+    return jobs[key]
+
+
+def _step_of(bandwidth: float | None) -> float | None:
+    """A measured bus bandwidth (GB/s) rounded to quarter octaves: repeats on one cluster scatter by more than that."""
+    return None if bandwidth is None else 2 ** (round(4 * log2(bandwidth)) / 4) * 1e9
+
+
+@functools.cache
+def _cluster(name: str, gpus: int, gpus_per_node: int | None, inter: str, network: float | None) -> Cluster:
+    found = load.cluster(name, gpus)
+    return on_its_network(with_nodes_of(found, gpus, gpus_per_node), gpus, inter, network)
+
+
+@functools.cache
+def _stack(name: str, kernel: str) -> Stack:
+    """The named stack with what the row's attention_kernel column changes in it."""
+    stack = load.stack(name)
+    if not kernel:
+        return stack
+    change = setup().kernel(kernel)
+    assert change is not None
+    update: dict[str, Any] = {}
+    own = stack.attention_kernel.value
+    if not (change.keep_fused and own != "unfused"):
+        update["attention_kernel"] = _stated(change.attention_kernel, change.reason)
+    if change.fused_elementwise is not None:
+        update["fused_elementwise"] = _stated(change.fused_elementwise, change.reason)
+    return stack.model_copy(update=update)
+
+
+def _stated(value: Any, reason: str) -> Fact[Any]:
+    return Fact(value=value, source=f"the run's own attention kernel: {reason}", evidence=Evidence.DATA_SHEET)

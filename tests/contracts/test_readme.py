@@ -1,0 +1,61 @@
+"""The README's commands are run and their outputs compared; README_UPDATE=1 writes what they print."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+SESSION = re.compile(r"```console\n\$ (simtrain [^\n]*)\n(.*?)```", re.DOTALL)
+SESSIONS = [match.groups() for match in SESSION.finditer(README.read_text())]
+
+
+def run(command: str, folder: Path) -> str:
+    code = "from simtrain.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()[1:]],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "118"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines()) + "\n"
+
+
+def timeless(text: str) -> str:
+    """Without the time the search took, and without the way lines are filled."""
+    return re.sub(r"; \d+\.\d s$", "", text, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all sessions: later ones read the files earlier ones write."""
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.mark.parametrize("command", [command for command, _ in SESSIONS])
+def test_sessions_print_what_the_readme_says(command: str, folder: Path) -> None:
+    printed = run(command, folder)
+    shown = dict(SESSIONS)[command]
+    if os.environ.get("README_UPDATE"):
+        text = README.read_text()
+        README.write_text(text.replace(f"$ {command}\n{shown}```", f"$ {command}\n{printed}```"))
+        return
+    if shown.rstrip().endswith("..."):
+        shown = shown.rstrip()[:-3].rstrip()
+        assert timeless(printed).startswith(timeless(shown))
+    else:
+        assert timeless(printed) == timeless(shown)
+
+
+def test_the_readme_shows_sessions_and_the_two_commands() -> None:
+    text = README.read_text()
+    assert len(SESSIONS) >= 3
+    for target in ("make demo", "make test"):
+        assert target in text
+        assert f"\n{target.split()[1]}:" in (README.parent / "Makefile").read_text()

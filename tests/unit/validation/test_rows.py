@@ -1,0 +1,174 @@
+"""From a published row to a job and a plan."""
+
+from typing import Any
+
+import pytest
+
+from simtrain.price.collectives import network
+from simtrain.spec import load
+from simtrain.validation.corpus import Corpus, Row, corpus
+from simtrain.validation.fabric import bus_bandwidth, on_its_network
+from simtrain.validation.rows import Expressed, Unsupported, express
+from simtrain.validation.setup import setup
+from simtrain.validation.shapes import shape
+from simtrain.workload.parameters import total
+
+DENSE = {"layers": 24, "hidden": 1024, "heads": 16, "kv_heads": 16, "ffn": 4096, "gated_mlp": True, "vocab": 32000}
+SPARSE = DENSE | {"moe": {"experts": 8, "top_k": 2, "expert_ffn": 2048, "shared_ffn": None, "moe_every": 1}}
+STATED: dict[str, Any] = {
+    "id": "a",
+    "source": "layouts-2023",
+    "model": "dense",
+    "gpu": "a100-sxm-80gb",
+    "gpus": 32,
+    "seq": 2048,
+    "tp": 4,
+    "pp": 2,
+    "micro_batch": 2,
+    "global_batch": 64,
+    "precision": "bf16",
+    "recompute": "none",
+    "task": "pretrain",
+    "status": "ok",
+}
+
+
+def expressed(**changes: Any) -> Expressed | Unsupported:
+    row = Row.model_validate(STATED | changes)
+    return express(Corpus((row,), {"dense": DENSE, "sparse": SPARSE}))[0]
+
+
+def supported(**changes: Any) -> Expressed:
+    item = expressed(**changes)
+    assert isinstance(item, Expressed), item
+    return item
+
+
+def reason(**changes: Any) -> str:
+    item = expressed(**changes)
+    assert isinstance(item, Unsupported)
+    return item.reason
+
+
+def test_what_is_missing_is_derived_or_said_to_be_assumed() -> None:
+    item = supported()
+    assert (item.plan.dp, item.plan.zero, item.plan.schedule) == (4, 0, "1f1b")
+    assert set(item.assumed) == {"zero 0", "vpp 1", "sequence parallelism off"}
+
+
+def test_sharding_covers_the_data_parallel_ranks_unless_stated() -> None:
+    assert supported(zero=1).plan.shard_group == 4
+    assert supported(zero=1, shard_group=2).plan.shard_group == 2
+    assert supported(zero=1, tp=4, pp=8, dp=1).plan.zero == 0
+    assert supported(zero=0, fsdp=True).plan.zero == 3
+    assert supported(zero=2, fsdp=True).plan.zero == 2
+
+
+def test_context_kinds() -> None:
+    ring, heads = supported(cp=2).plan, supported(cp=2, cp_kind="a2a").plan
+    assert (ring.cp_ring, ring.cp_head, ring.dp) == (2, 1, 2)
+    assert (heads.cp_ring, heads.cp_head) == (1, 2)
+    assert supported(ulysses=4).plan.cp_head == 4
+
+
+def test_an_empty_expert_tensor_degree_is_the_tensor_degree_unless_the_source_differs() -> None:
+    sparse = {"model": "sparse", "tp": 2, "pp": 1, "ep": 4}
+    assert supported(**sparse).plan.etp == 2
+    assert supported(**sparse, etp=1).plan.etp == 1
+    assert supported(**sparse, source="simumax").plan.etp == 1
+    assert supported(model="sparse", tp=4, pp=2, ep=8).plan.etp == 1, "a mesh with tensor slices would not fit"
+
+
+def test_unstated_chunks_follow_the_source() -> None:
+    assert supported(source="megatron-sc21", schedule="interleaved").plan.vpp == 6
+    assert supported(source="zero-bubble-2023", schedule="interleaved").plan.vpp == 12
+    assert supported(schedule="interleaved", vpp=3).plan.vpp == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": "lora"}, "frozen base"),
+        ({"schedule": "zb-2p"}, "schedule zb-2p"),
+        ({"global_batch": None}, "global batch is not stated"),
+        ({"global_batch": 63}, "no multiple"),
+        ({"dp": 3}, "not the 32 GPUs"),
+        ({"gpu": "tpu-v5e"}, "tpu-v5e"),
+        ({"gpus": 12, "tp": 4, "pp": 1, "dp": 3, "global_batch": 6}, "whole nodes"),
+        ({"attention_kernel": "magic"}, "magic"),
+        ({"offload": "optimizer to host"}, "offload"),
+        ({"precision": "int4"}, "int4"),
+    ],
+)
+def test_what_cannot_be_expressed_says_why(changes: dict[str, Any], words: str) -> None:
+    assert words in reason(**changes)
+
+
+def test_the_attention_kernel_column_overrides_the_stack() -> None:
+    assert supported(attention_kernel="torch").job.stack.attention_kernel.value == "unfused"
+    fused = supported(attention_kernel="flash_attention2 + RMS kernel").job.stack
+    assert fused.attention_kernel.value == "flash-2"
+    assert fused.fused_elementwise.value
+    assert not supported(attention_kernel="flash_attention2").job.stack.fused_elementwise.value
+    kept = supported(source="moe-folding-2025", attention_kernel="flash", gpu="h100-sxm-80gb")
+    assert kept.job.stack.attention_kernel.value == load.stack("megatron-core").attention_kernel.value
+
+
+def test_stacks_follow_the_software() -> None:
+    zero = supported(source="megatron-sc21", software="Megatron-LM 2021 + DeepSpeed ZeRO-3")
+    assert zero.job.stack.name == "deepspeed"
+    assert supported(source="megatron-sc21", software="Megatron-LM 2021").job.stack.name == "megatron-lm-2021"
+    unknown = supported(source="new", software="my torchtitan fork")
+    assert unknown.job.stack.name == "torchtitan"
+    assert "stack torchtitan" in unknown.assumed
+
+
+def test_rows_that_differ_in_their_plan_share_a_job() -> None:
+    rows = tuple(Row.model_validate(STATED | {"id": str(tp), "tp": tp}) for tp in (2, 4))
+    first, second = express(Corpus(rows, {"dense": DENSE}))
+    assert isinstance(first, Expressed)
+    assert isinstance(second, Expressed)
+    assert first.job is second.job
+
+
+def test_a_measured_or_worded_network_replaces_the_adapters() -> None:
+    cluster = load.cluster("dgx-h100", 64)
+    worded = on_its_network(cluster, 64, "4 x 100 Gb RoCE a node", None)
+    assert network(worded, 8).adapter == pytest.approx(4 * 100e9 / 8 / 8)
+    assert network(on_its_network(cluster, 64, "800 Gb/s a node", None), 8).adapter == pytest.approx(100e9 / 8)
+    free = bus_bandwidth(cluster, 64)
+    slow = on_its_network(cluster, 64, "", free / 4)
+    assert bus_bandwidth(slow, 64) == pytest.approx(free / 4, rel=0.15)
+    assert on_its_network(cluster, 64, "", 10 * free) == cluster, "never above the line rate"
+    assert on_its_network(cluster, 8, "", free / 4) == cluster, "one node needs no network"
+
+
+def test_shapes_have_the_parameters_their_source_prints() -> None:
+    """Printed counts come back: MPT's to a millionth (so biases and positions are right), others to 8 %."""
+    found = corpus()
+    sequence = {row.model: row.seq for row in found.rows}
+    for name, stated in found.models.items():
+        if stated.get("params_b") and "zero-bubble" not in name:
+            counted = total(shape(name, stated, sequence[name] or 2048)) / 1e9
+            digits = {"rel": 1e-6} if name.startswith("mpt") else {"rel": 0.08}
+            assert counted == pytest.approx(stated["params_b"], **digits), name
+
+
+def test_coverage_only_rises() -> None:
+    items = express(corpus())
+    assert sum(isinstance(item, Expressed) for item in items) / len(items) >= 0.97
+
+
+def test_settings_name_shipped_stacks_clusters_and_formats() -> None:
+    settings = setup()
+    for source in (settings.default, *settings.sources.values()):
+        for name in (source.stack.value, *(choice.stack for choice in source.stacks)):
+            assert load.stack(name).name == name
+        for choice in (*source.clusters.values(), *settings.clusters.values()):
+            assert load.cluster(choice.value).name == choice.value
+        for choice in settings.precisions.values():
+            assert load.precision(choice.value).name == choice.value
+    for choice in settings.software:
+        assert load.stack(choice.stack).name == choice.stack
+    for gpu, choice in settings.clusters.items():
+        assert load.cluster(choice.value).device.name == gpu
