@@ -16,6 +16,7 @@ LLAMA = Request(model="llama-3-70b", cluster="dgx-h100", gpus="512", seq="8192",
 
 @pytest.mark.parametrize("request_", [GPT3, LLAMA], ids=["gpt-3-175b on 4096", "llama-3-70b on 512"])
 def test_search(benchmark, request_) -> None:
+    """The search alone."""
     job = request_.job()
     result = benchmark.pedantic(search, args=(job, 5), rounds=3, warmup_rounds=1)
     legal = result.tally.legal

@@ -30,7 +30,11 @@ class WrongInput(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint naming the closest known names, or listing them when few."""
     known = sorted(known)
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    wanted = name.lower()
+    holding = [entry for entry in known if wanted in entry.lower()] if len(wanted) > 2 else []
+    close = difflib.get_close_matches(wanted, holding, n=3, cutoff=0.0) or difflib.get_close_matches(
+        wanted, known, n=3, cutoff=0.5
+    )
     if close:
         return "did you mean " + " or ".join(close) + "?"
     return "known: " + ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")

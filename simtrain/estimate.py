@@ -160,6 +160,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     idle = np.maximum(run.busy + run.bubble - plans.microbatches * mean.sum(axis=0), 0.0)
     update = sync.update.max(axis=0)[spread]
     overhead = np.full(len(plans), stack.step_overhead.value)
+    reduction = reduction + sync.tied[spread]
     once = np.stack([idle, run.hops, reduction, gather, update, overhead])
     return np.concatenate([plans.microbatches * mean, once])
 

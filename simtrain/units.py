@@ -7,6 +7,7 @@ Unit strings exist only in TOML files and on the command line, and are read by `
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated
 
 
@@ -88,5 +89,8 @@ def parse_count(text: str, binary_k: bool = False) -> int:
     match = re.fullmatch(r"\s*(\d[\d_]*\.?\d*)\s*([kKMBT]?)\s*", text)
     if match is None:
         raise ValueError("is not a positive count (write it like '8192', '300B' or '15T')")
-    factor = 1024 if binary_k and match.group(2) in "kK" and match.group(2) else _COUNT_SUFFIX[match.group(2)]
-    return round(float(match.group(1)) * factor)
+    factor = 1024 if binary_k and match.group(2) in ("k", "K") else _COUNT_SUFFIX[match.group(2)]
+    count = Decimal(match.group(1)) * factor
+    if count != count.to_integral_value():
+        raise ValueError("is not a whole number")
+    return int(count)

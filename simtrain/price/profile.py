@@ -105,9 +105,7 @@ class AttentionLaw:
         blocks = batch * heads * query / TILE
         fields = ("ceiling", "ramp_length", "ramp_blocks", "launch")
         return np.asarray(
-            attention_seconds(
-                flops, key, blocks, peak=self.peak, **{name: self.at(name, head_dim) for name in fields}
-            )
+            attention_seconds(flops, key, blocks, peak=self.peak, **{name: self.at(name, head_dim) for name in fields})
         )
 
 

@@ -9,7 +9,9 @@ from simtrain.price import collectives, kernels
 from simtrain.price.blocks import Machine, link_rate
 from simtrain.price.collectives import Group
 from simtrain.spec.job import Job
+from simtrain.spec.plan import PlanTable
 from simtrain.workload.op import Collective
+from simtrain.workload.parameters import parameters
 from simtrain.workload.program import Program, StatePart
 from simtrain.workload.strategies.pipeline import Stages
 from simtrain.workload.strategies.sharding import Holding, update_bytes, updated
@@ -26,6 +28,8 @@ class SyncTime:
     update: Stages
     accumulation: Stages
     """A microbatch's gradients added to the accumulated ones."""
+    tied: Array
+    """Gradients of tied embeddings summed between the first and the last stage, once a step, shape (rows,)."""
 
 
 def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
@@ -46,7 +50,18 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         gather += np.where(plans.zero >= 1, gathered, 0.0)
         update += _pass(machine, updated(job, plans, kind) * update_bytes(job))
         accumulation += _pass(machine, kind.parameters * job.stack.accumulation_bytes.value)
-    return SyncTime(reduction, gather, update, accumulation)
+    return SyncTime(reduction, gather, update, accumulation, _tied(job, machine, plans, wire))
+
+
+def _tied(job: Job, machine: Machine, plans: PlanTable, wire: float) -> Array:
+    """Megatron-LM's all-reduce of the embedding's gradient between both ends of the pipeline (arXiv 1909.08053)."""
+    if not job.model.tied_embeddings:
+        return np.zeros(len(plans))
+    size = parameters(job.model).embedding / plans.tp * wire
+    inside = plans.tp * plans.cp * plans.dp * plans.pp <= machine.network.domain
+    pair = Group(np.full(len(plans), 2.0), np.where(inside, 2.0, 1.0))
+    seconds = collectives.collective_seconds(machine.network, "all_reduce", size, pair).seconds
+    return np.where(plans.pp > 1, seconds / link_rate(machine, pair), 0.0)
 
 
 def _pass(machine: Machine, size: Stages) -> Stages:

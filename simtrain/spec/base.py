@@ -12,7 +12,7 @@ from simtrain.errors import Problem, WrongInput, nearest
 class Spec(BaseModel):
     """A frozen description; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Evidence(enum.StrEnum):

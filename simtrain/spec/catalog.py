@@ -28,7 +28,7 @@ def model(name_or_path: str) -> Model:
         return checked(Model, {"name": path.stem} | read_toml(path), str(path))
     if path.suffix == ".json" or (name_or_path and os.path.isdir(path)):
         return huggingface.model(path)
-    hint = f"{nearest(name_or_path, _aliases())}; a config.json, its folder or a .toml of Model fields will do too"
+    hint = f"{nearest(name_or_path, _aliases())} (a config.json, its folder or a .toml of Model fields will do too)"
     raise WrongInput([Problem("model", name_or_path, "is not known", hint)])
 
 

@@ -77,7 +77,9 @@ def _read(file: Path) -> dict[str, Any]:
         rule = f"is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
         raise WrongInput([Problem(str(file), None, rule)]) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise WrongInput([Problem(str(file), None, f"cannot be read: {error}")]) from None
+        raise WrongInput(
+            [Problem(str(file), None, f"cannot be read: {error.strerror if isinstance(error, OSError) else error}")]
+        ) from None
     if not isinstance(config, dict):
         raise WrongInput([Problem(str(file), None, "must be a JSON object with the keys of a model configuration")])
     return config

@@ -29,10 +29,7 @@ class Job(Spec):
     def _whole_nodes(self) -> Self:
         node = self.cluster.node.devices
         if self.devices % node and node % self.devices:
-            lower = max(self.devices // node * node, 1)
-            raise ValueError(
-                f"{self.devices} devices are neither part of a node nor whole nodes of {node}; use {lower} or {lower + node}"
-            )
+            raise ValueError(f"{self.devices} devices are neither part of a node nor whole nodes of {node}")
         return self
 
     @property

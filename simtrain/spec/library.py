@@ -30,7 +30,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise WrongInput([Problem(str(path), None, f"is not valid TOML: {error}")]) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongInput([Problem(str(path), None, f"cannot be read: {error}")]) from None
+        raise WrongInput([Problem(str(path), None, f"cannot be read: {_why(error)}")]) from None
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or "unknown" if isinstance(error, OSError) else "is not UTF-8 text"
 
 
 @functools.cache

@@ -177,9 +177,9 @@ def _count(flag: str, text: str | None) -> int | None:
         return None
     try:
         number = units.parse_count(text, binary_k=flag == "--seq")
-    except (ValueError, OverflowError):
+    except ValueError:
         number = 0
-    if number < 1 or ("." in text and text.rstrip()[-1].isdigit()):
+    if number < 1:
         rule = "must be a whole number of at least 1"
         raise WrongInput([Problem(flag, text, rule, f"write it like {WRITTEN_LIKE[flag]}")])
     if number > LARGEST[flag]:

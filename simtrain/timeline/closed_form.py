@@ -42,9 +42,7 @@ class Pipeline:
         return self.busy + self.bubble + self.hops
 
 
-def pipeline(
-    plans: PlanTable, count: Stages, forward: Stages, backward: Stages, hops: Hops, hidden: float
-) -> Pipeline:
+def pipeline(plans: PlanTable, count: Stages, forward: Stages, backward: Stages, hops: Hops, hidden: float) -> Pipeline:
     """Time a pipeline whose stages take `forward` and `backward` seconds a microbatch.
 
     1F1B: m max(t) + (sum(t) - max(t)) / v with t = forward + backward, which is (m + (p - 1)/v) t on equal stages

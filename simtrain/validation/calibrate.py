@@ -151,7 +151,7 @@ class Problem:
         return {number: float(np.exp(x[self.position[name, kind, number]])) for number in numbers}
 
     def jacobian(self, x: Array, error: Array) -> Array:
-        """d error / d x by differences. A run depends on its own device and stack only: a number moves everywhere at once."""
+        """d error / d x by differences; a run depends on its own device and stack, so a number moves everywhere."""
         jacobian = np.zeros((len(self.runs), len(x)))
         for kind, numbers in (("device", DEVICE_NUMBERS), ("stack", STACK_NUMBERS)):
             for number in numbers:

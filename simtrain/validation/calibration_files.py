@@ -1,4 +1,4 @@
-"""Writing a calibration: profiles/calibration/{devices,stacks,errors}.toml, with provenance; equal fits give equal files."""
+"""Writing a calibration to profiles/calibration, with provenance; equal fits give equal files."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -5,7 +5,7 @@ GIB = 2.0**30
 
 def gib(size: float) -> str:
     """Device memory in GiB."""
-    return f"{size / GIB:.1f} GiB"
+    return f"{size / GIB:,.1f} GiB"
 
 
 def seconds(value: float) -> str:
@@ -29,7 +29,9 @@ def money(value: float | None) -> str:
         return "-"
     if value >= 1e6:
         return f"${value / 1e6:,.2f} M"
-    return f"${value:,.0f}" if value >= 100 else f"${value:.2f}"
+    if value >= 100:
+        return f"${value:,.0f}"
+    return f"${value:.2f}" if value >= 0.1 else f"${value:.2g}"
 
 
 def count(value: float) -> str:

@@ -7,7 +7,7 @@ from simtrain.views.format import gib, percent, seconds
 
 
 def reasons(estimate: Estimate, detail: Detail) -> list[str]:
-    """For the first plan, what bounds it; for each other, the terms in which it loses most per sequence to the first."""
+    """What bounds the first plan; for each other, the terms in which it loses most per sequence to the first."""
     if not len(estimate.plans):
         return []
     batch = estimate.plans.global_batch

@@ -37,7 +37,7 @@ def test_usage(run: Run, arguments: tuple[str, ...], said: str) -> None:
     assert said in outcome.err
 
 
-@pytest.mark.parametrize("gpus", ["abc", "0", "-4", "nan", "inf", "-inf", "", " ", "8.5", "1e3", "8 GB", "9" * 400])
+@pytest.mark.parametrize("gpus", ["abc", "0", "-4", "nan", "inf", "-inf", "", " ", "8.5", "1e3", "8 GB", "0.4"])
 def test_gpus_that_are_no_count(run: Run, gpus: str) -> None:
     outcome = refused(run(*JOB, "--gpus", gpus))
     assert outcome.errors == [f"--gpus = {gpus!r}: must be a whole number of at least 1"]
@@ -178,7 +178,7 @@ CLUSTERS = {
     "negative": ("5 us", "-5 us", "must not be negative"),
     "not a number": ("5 us", "nan us", "is not a number with a unit"),
     "too good": ("oversubscription = 1", "oversubscription = 0.5", "greater than or equal to 1"),
-    "NaN": ("oversubscription = 1", "oversubscription = nan", "greater than or equal to 1"),
+    "NaN": ("oversubscription = 1", "oversubscription = nan", "finite number"),
     "no nodes": ("nodes = 2", "nodes = 0", "greater than 0"),
     "unknown device": ('"l40s"', '"l40"', "did you mean l40s"),
     "unknown key": ("nodes = 2", "nodes = 2\nfabrik = 3", "did you mean fabric?"),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pint
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simtrain.laws import collectives as laws
@@ -96,6 +96,8 @@ def test_a_ring_all_reduce_is_a_reduce_scatter_and_an_all_gather(size, members, 
 
 @given(st.sampled_from([DGX, MESH]), GROUPS, st.floats(5e9, 1e13))
 def test_a_large_all_reduce_takes_at_least_an_all_gather(net, group, size):
+    """Where bandwidth decides: over hundreds of domains an all-reduce's tree saves more latency than it moves bytes."""
+    assume(float(group.members) / float(group.local) <= 64)
     assert seconds(net, "all_reduce", size, group) * TOLERANCE >= seconds(net, "all_gather", size, group)
 
 

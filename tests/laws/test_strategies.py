@@ -44,7 +44,7 @@ CASES = [
     ("deepseek-v2-lite", "dgx-h100", 32, "deepspeed"),
 ]
 EXACT = 1e-12
-HIDING = 2e-3
+HIDING = 5e-3
 """A slower collective is also something to hide behind, on another stage than the busiest: that much may be lost."""
 
 

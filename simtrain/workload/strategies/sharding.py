@@ -38,7 +38,8 @@ class States:
     gradients: Stages
     optimizer: Stages
     gathered: Stages
-    """Weights and gradients of the layers in use, whole, while parameters are sharded."""
+    """Whole weights and gradients in use while parameters are sharded: two layers, one of them prefetched, and the
+    larger of embedding and head, a unit of its own (FSDP, arXiv 2304.11277)."""
     dense: Holding
     expert: Holding
 
@@ -60,11 +61,8 @@ def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holdi
         layout.layers * layer
         + layout.dense * (counts.dense_mlp / tp)
         + moe * (counts.shared_expert / tp + counts.router)
-        + layout.embedding * (counts.embedding / tp + counts.positions)
-        + layout.head * (counts.head / tp + counts.final_norm)
+        + sum(ends(job, plans, layout))
     )
-    if model.tied_embeddings:
-        dense = dense + layout.head * np.where(plans.pp > 1, counts.embedding / tp, 0.0)
     expert_count = model.experts.count if model.experts else 0
     expert = moe * (expert_count * counts.expert / (plans.etp * plans.ep))
     group = (plans.dp * plans.cp).astype(float)
@@ -75,6 +73,14 @@ def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holdi
         Holding(dense, shards, group / shards, tp.astype(float)),
         Holding(expert, expert_shards, folded / expert_shards, (plans.etp * plans.ep).astype(float)),
     )
+
+
+def ends(job: Job, plans: PlanTable, layout: Layout) -> tuple[Stages, Stages]:
+    """Parameters of embedding and of head on a rank; tied ones count once on one stage, at both ends of several."""
+    counts = parameters(job.model)
+    tied = np.where(plans.pp > 1, counts.embedding, 0) if job.model.tied_embeddings else 0
+    first = layout.embedding * (counts.embedding / plans.tp + counts.positions)
+    return first, layout.head * ((counts.head + tied) / plans.tp + counts.final_norm)
 
 
 def states(job: Job, plans: PlanTable, layout: Layout) -> States:
@@ -88,10 +94,12 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
             expert.parameters, width, plans.zero, first, expert.shards
         )
 
-    layers = np.maximum(layout.layers, 1)
-    whole = (dense.parameters + expert.parameters) / layers
-    in_use = 2 * precision.gathered_weight_bytes + precision.minimum_gradient_bytes
-    working = np.where(plans.zero == 3, whole * in_use, 0.0)
+    first, last = ends(job, plans, layout)
+    layer = (dense.parameters + expert.parameters - first - last) / np.maximum(layout.layers, 1)
+    weight, gradient = precision.gathered_weight_bytes, precision.minimum_gradient_bytes
+    working = np.where(
+        plans.zero == 3, layer * (2 * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
+    )
     return States(
         weights=bytes_of("weights", precision.weight_bytes),
         gradients=bytes_of("gradients", gradient_bytes(job)),

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import job
+from jobs import job, uncalibrated
 
-from simtrain.estimate import machine
 from simtrain.price import collectives, kernels
 from simtrain.price.blocks import (
     ATTENTION,
@@ -45,19 +44,19 @@ LAYER = blocks.layer(Shard(ASKED, PLANS), True, True)
 
 
 def timed(asked: Job, block: Block = LAYER, plans: PlanTable = PLANS) -> Any:
-    return block_time(block, asked, machine(asked), len(plans))
+    return block_time(block, asked, uncalibrated(asked), len(plans))
 
 
 def test_a_block_takes_the_sum_of_its_ops() -> None:
     """Each op priced on its own, by the functions that price it alone."""
-    on, found = machine(BARE), timed(BARE)
+    on, found = uncalibrated(BARE), timed(BARE)
     every = [block_time(Block("head", (op,), Saved(0.0, 0.0), 0.0), BARE, on, len(PLANS)) for op in LAYER.ops]
     for phase in ("forward", "backward"):
         assert getattr(found, phase) == pytest.approx(sum(getattr(one, phase) for one in every))
 
 
 def test_prices_are_those_of_the_kernels() -> None:
-    on = machine(BARE)
+    on = uncalibrated(BARE)
     product, passed = Matmul(4096, 8192, 1024), Elementwise(1e9, 0.0)
     sent = Message("all_gather", "tensor", 1e8, np.array([4]), np.array([1]), 3.0)
     ops = (

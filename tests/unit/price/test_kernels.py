@@ -67,9 +67,7 @@ def test_matmuls_not_seen_stay_in_their_band(name, datatype):
 @pytest.mark.parametrize(("name", "head_dim"), ATTENTION_BANDS)
 def test_library_attention_not_seen_stays_in_its_band(name, head_dim):
     (law,) = (
-        entry
-        for entry in profile_file(name).law.attention
-        if entry.kernel == "library" and entry.head_dim == head_dim
+        entry for entry in profile_file(name).law.attention if entry.kernel == "library" and entry.head_dim == head_dim
     )
     allowed = ATTENTION_BANDS[name, head_dim]
     assert law.median_error <= allowed[0]

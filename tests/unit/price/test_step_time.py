@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobs import job
+from jobs import job, uncalibrated
 
-from simtrain.estimate import machine
 from simtrain.price import collectives
 from simtrain.price.kernels import memory_bound
 from simtrain.price.step import SyncTime, hop_seconds, sync_time
@@ -25,12 +24,12 @@ def described(asked: Job, **fields: Any) -> Program:
 
 
 def synced(asked: Job, **fields: Any) -> SyncTime:
-    return sync_time(asked, machine(asked), described(asked, **fields).stages)
+    return sync_time(asked, uncalibrated(asked), described(asked, **fields).stages)
 
 
 def alone(asked: Job, kind: Any, size: float, degree: int, stride: int, pieces: float) -> float:
     """One collective in equal pieces."""
-    on = machine(asked)
+    on = uncalibrated(asked)
     group = collectives.group(degree, stride, on.network.domain)
     return float(collectives.collective_seconds(on.network, kind, size / pieces, group).seconds) * pieces
 
@@ -67,7 +66,7 @@ def test_hybrid_sharding_reduces_twice() -> None:
 
 
 def test_update_moves_the_states_a_rank_owns() -> None:
-    on = machine(ASKED)
+    on = uncalibrated(ASKED)
     for zero, owned in ((0, COUNT), (1, COUNT / 64), (3, COUNT / 64)):
         found = synced(ASKED, dp=64, zero=zero, shard_group=64 if zero else 1).update[0, 0]
         assert found == pytest.approx(float(memory_bound(on.profile, owned * update_bytes(ASKED)).seconds))
@@ -83,7 +82,7 @@ def test_accumulation_is_the_stack_passes() -> None:
     """6 bytes a parameter where gradients are added outside the product, none where that is fused."""
     assert (synced(ASKED, dp=64).accumulation == 0).all()
     asked = job("llama-3-8b", gpus=64, stack="deepspeed")
-    expected = memory_bound(machine(asked).profile, COUNT * asked.stack.accumulation_bytes.value).seconds
+    expected = memory_bound(uncalibrated(asked).profile, COUNT * asked.stack.accumulation_bytes.value).seconds
     assert synced(asked, dp=64).accumulation[0, 0] == pytest.approx(float(expected))
 
 
@@ -108,7 +107,7 @@ def test_hops(sp: bool, stack: str) -> None:
     whole = 4096 * 4096 * 2
     split = sp or asked.stack.scatter_gather.value
     found = described(asked, tp=4, sp=sp, pp=4, dp=4)
-    inside, between = hop_seconds(machine(asked), found)
+    inside, between = hop_seconds(uncalibrated(asked), found)
     size = whole / 4 if split else whole
     assert np.asarray(found.hop.size).item() == size
     gathered = alone(asked, "all_gather", whole, 4, 1, 1) if split and not sp else 0.0
@@ -118,5 +117,5 @@ def test_hops(sp: bool, stack: str) -> None:
 
 
 def test_one_stage_sends_nothing() -> None:
-    inside, between = hop_seconds(machine(ASKED), described(ASKED, dp=64))
+    inside, between = hop_seconds(uncalibrated(ASKED), described(ASKED, dp=64))
     assert inside[0] == between[0] == 0

@@ -87,9 +87,7 @@ def test_rules_read_what_they_say(rule) -> None:
     plans, _ = all_plans(asked)
     some = plans.take(generator.integers(0, len(plans), 200))
     reads = columns_read(asked, rule)
-    shuffled = {
-        name: column if name in reads else generator.permutation(column) for name, column in vars(some).items()
-    }
+    shuffled = {name: column if name in reads else generator.permutation(column) for name, column in vars(some).items()}
     before = np.broadcast_to(rule.holds(asked, some), len(some))
     assert (before == np.broadcast_to(rule.holds(asked, PlanTable(**shuffled)), len(some))).all()
 

@@ -61,10 +61,12 @@ def test_hybrid_sharding_spreads_over_its_group() -> None:
 
 
 def test_gathered_layers_of_sharded_parameters() -> None:
-    """Stage 3 keeps two layers' 16-bit weights whole (in use and prefetched) and one layer's gradients."""
+    """Stage 3 keeps two layers' 16-bit weights whole, one layer's gradients, and as much of the larger end."""
     plain, sharded = (of(DENSE, dp=64, zero=z, shard_group=g, global_batch=64) for z, g in ((0, 1), (3, 64)))
-    layer = total(DENSE.model) / DENSE.model.layers
-    assert sharded["working set"] - plain["working set"] == pytest.approx(layer * (2 * 2 + 2))
+    counts = parameters(DENSE.model)
+    head = counts.head + counts.final_norm
+    layer = (total(DENSE.model) - counts.embedding - head) / DENSE.model.layers
+    assert sharded["working set"] - plain["working set"] == pytest.approx(layer * (2 * 2 + 2) + head * (2 + 2))
 
 
 def test_tensor_ranks_share_weights_but_norms() -> None:
