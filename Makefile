@@ -9,7 +9,6 @@ test: .venv/test-ready lint
 lint: .venv/test-ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/lint-imports
 
 bench: .venv/test-ready
 	.venv/bin/pytest benchmarks --benchmark-only --override-ini addopts=-q

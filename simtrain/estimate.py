@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine, block_time
+from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine, block_time, summed
 from simtrain.price.collectives import network
 from simtrain.price.profile import attention_kernel, profile
 from simtrain.price.step import hop_seconds, sync_time
@@ -23,6 +23,8 @@ from simtrain.workload.strategies.pipeline import crossings, exchanges
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 Array = NDArray[np.float64]
+WIDEST_FUSED: Final = 2
+"""Bytes of the widest element fused attention takes: FlashAttention is 16-bit (arXiv 2205.14135)."""
 TERMS: Final = (
     *CATEGORIES,
     "bubble",
@@ -83,10 +85,12 @@ def machine(job: Job) -> Machine:
     """Profile, network and attention kernel of a job."""
     described = job.cluster.device
     device = profile(described)
+    wide = job.precision.activation_bytes > WIDEST_FUSED
+    wanted = "unfused" if wide else job.stack.attention_kernel.value
     return Machine(
         profile=device,
         network=network(job.cluster, job.domain),
-        attention_kernel=attention_kernel(device, job.stack.attention_kernel.value),
+        attention_kernel=attention_kernel(device, wanted),
         rates=device_rates(described.name, described.profile),
     )
 
@@ -95,7 +99,7 @@ def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     """Step time and memory of every plan."""
     described, priced = _priced(job, plans, on)
     terms = _step(described, priced, on, total=True)
-    return Estimate(job, plans, terms.sum(axis=0), memory(described), job.cluster.device.memory.value)
+    return Estimate(job, plans, summed(terms), memory(described), job.cluster.device.memory.value)
 
 
 def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
@@ -103,7 +107,7 @@ def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
     described, priced = _priced(job, plans, on)
     terms = _step(described, priced, on, total=False)
     share = _measured_share(described, priced)
-    step_time = terms.sum(axis=0)
+    step_time = summed(terms)
     device = job.cluster.device
     width = 1 + relative_width(share, on.profile.evidence, left_out(job.stack.name, device.name, device.profile))
     return Detail(terms, share, step_time / width, step_time * width, _hardware_flops(described))
@@ -123,7 +127,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     rows = 1 if total else len(CATEGORIES)
 
     def gathered(parts: Array) -> Array:
-        return (parts.sum(axis=0, keepdims=True) if total else parts)[:, index]
+        return (summed(parts)[None] if total else parts)[:, index]
 
     layers, dense = layout.layers[:, spread], layout.dense[:, spread]
     full = full_share(plans, layers)
@@ -143,7 +147,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     sync = sync_time(job, on, described.stages)
     backward[0 if total else ELEMENTWISE] += sync.accumulation[:, spread]
-    stage_forward, stage_backward = forward.sum(axis=0), backward.sum(axis=0)
+    stage_forward, stage_backward = summed(forward), summed(backward)
     hops = _hops(described, on)
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, stack.overlap.pipeline.value)
     gathers, gathering = sync.gather[:, spread], stack.overlap.parameter_gathering.value
@@ -157,7 +161,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     )
     gather = exposed_gather(plans, gathers, stage_forward, stage_backward, gathering)
     mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp
-    idle = np.maximum(run.busy + run.bubble - plans.microbatches * mean.sum(axis=0), 0.0)
+    idle = np.maximum(run.busy + run.bubble - plans.microbatches * summed(mean), 0.0)
     update = sync.update.max(axis=0)[spread]
     overhead = np.full(len(plans), stack.step_overhead.value)
     reduction = reduction + sync.tied[spread]
@@ -180,8 +184,8 @@ def _measured_share(described: Program, priced: dict[str, BlockTime]) -> Array:
     layers = {"dense": described.job.model.layers - moe, "moe": moe}
     held = [(count, priced[name]) for name, count in layers.items() if count]
     measured = sum(count * time.measured for count, time in held)
-    share = measured / sum(count * (time.forward + time.backward).sum(axis=0) for count, time in held)
-    return np.asarray(np.minimum(share, 1.0)[described.layers.spread.index])
+    share = measured / sum(count * time.priced for count, time in held)
+    return np.asarray(share)[described.layers.spread.index]
 
 
 def _hardware_flops(described: Program) -> Array:

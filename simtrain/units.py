@@ -1,34 +1,12 @@
 """Units: what a number means, and how a person may write it.
 
-Inside the program every quantity is a plain float in SI base units; the aliases below say which.
-Unit strings exist only in TOML files and on the command line, and are read by `parse`.
+Inside the program every quantity is a plain float in SI base units; docstrings say which. Unit strings exist only in
+TOML files and on the command line, and are read by `parse`.
 """
 
 import math
 import re
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated
-
-
-@dataclass(frozen=True)
-class Unit:
-    """The SI unit of an annotated float, e.g. `Unit("B/s")`."""
-
-    symbol: str
-
-
-Seconds = Annotated[float, Unit("s")]
-Bytes = Annotated[float, Unit("B")]
-Flop = Annotated[float, Unit("FLOP")]
-Bandwidth = Annotated[float, Unit("B/s")]
-ComputeRate = Annotated[float, Unit("FLOP/s")]
-Watts = Annotated[float, Unit("W")]
-Joules = Annotated[float, Unit("J")]
-Hertz = Annotated[float, Unit("Hz")]
-Price = Annotated[float, Unit("USD/s")]
-Carbon = Annotated[float, Unit("kg/J")]
-Count = Annotated[float, Unit("1")]
 
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}

@@ -74,11 +74,10 @@ def plan(
         raise WrongInput(problems)
     with progress("searching") as update:
         result = search(job, int(top), update)
-    found = len(result.best.plans) > 0
+        found = len(result.best.plans) > 0
+        hints = [] if found else advice(result)
     document = plan_document(result)
-    hints = []
     if not found:
-        hints = advice(result) if result.tally.legal else [f"a global batch of {job.devices}: one sequence a device"]
         document["hints"] = hints
     if found and out is not None:
         write_json(out, document)

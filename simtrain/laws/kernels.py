@@ -1,9 +1,13 @@
 """Seconds of compute kernels by shape; every argument broadcasts, the numbers fitted on devices are in profiles/."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64] | float
+BACKWARD_PRODUCTS: Final = 2.5
+"""FLOP of fused attention's backward pass over the forward's: five products, two (arXiv 2307.08691 section 4.1)."""
 
 
 def matmul_seconds(

@@ -1,5 +1,6 @@
 """Seconds of a block's operations, by what they are spent on, after overlap inside the block."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,12 +21,13 @@ CATEGORIES: Final = (
     "attention",
     "elementwise",
     "tensor communication",
+    "head exchange",
     "context communication",
     "expert communication",
     "launch",
 )
-MATMUL, ATTENTION, ELEMENTWISE, TENSOR, CONTEXT, EXPERT, LAUNCH = range(len(CATEGORIES))
-_AXES: Final = {"tensor": TENSOR, "context": CONTEXT, "expert": EXPERT}
+MATMUL, ATTENTION, ELEMENTWISE, TENSOR, HEADS, CONTEXT, EXPERT, LAUNCH = range(len(CATEGORIES))
+_AXES: Final = {"tensor": TENSOR, "heads": HEADS, "context": CONTEXT, "expert": EXPERT}
 Parts = NDArray[np.float64]
 
 
@@ -49,6 +51,13 @@ class BlockTime:
     """Added to the backward pass by selective recomputation."""
     measured: NDArray[np.float64]
     """Seconds of forward and backward that rest on measured rows, shape (plans,)."""
+    priced: NDArray[np.float64]
+    """Seconds of forward and backward before any of it hides, shape (plans,)."""
+
+
+def summed(rows: Parts) -> Parts:
+    """Sum over the leading axis, row after row: numpy's own order depends on how many plans stand beside."""
+    return functools.reduce(np.add, rows)
 
 
 def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTime:
@@ -57,7 +66,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     rates = machine.rates
     sustained = {
         MATMUL: rates.matmul.value,
-        ATTENTION: rates.attention.value,
+        ATTENTION: job.stack.attention_rate.value,
         ELEMENTWISE: rates.elementwise.value,
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
@@ -69,12 +78,13 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         if op.phase == "forward" and op.role in job.stack.selective and not isinstance(op.work, Message):
             selective[row] += seconds
         measured += time.measured * seconds
+    priced = summed(forward) + summed(backward)
     layer = block.name in ("dense", "moe")
     for passes, parts in ((1, forward), (2, backward)):
         _overlap(parts, job)
         if layer:
             _launch(parts, job, passes)
-    return BlockTime(forward, backward, selective, measured)
+    return BlockTime(forward, backward, selective, measured, priced)
 
 
 def _category(op: Op) -> int:
@@ -86,7 +96,10 @@ def _category(op: Op) -> int:
 
 
 def _overlap(parts: Parts, job: Job) -> None:
-    """Hide communication behind the compute it can run beside: all together never more than that compute takes."""
+    """Hide communication behind the compute it can run beside: all together never more than that compute takes.
+
+    The exchange of heads stands between projection and attention and hides behind neither (arXiv 2309.14509).
+    """
     overlap = job.stack.overlap
     room = {row: parts[row].copy() for row in (MATMUL, ATTENTION)}
     for row, share, beside in (
@@ -102,7 +115,7 @@ def _overlap(parts: Parts, job: Job) -> None:
 def _launch(parts: Parts, job: Job, passes: int) -> None:
     """A layer takes no less time than the host needs to launch its kernels; backward has twice the `passes`."""
     launched = passes * job.stack.layer_kernels.value
-    parts[LAUNCH] = np.maximum(launched * job.stack.launch.value - parts.sum(axis=0), 0.0)
+    parts[LAUNCH] = np.maximum(launched * job.stack.launch.value - summed(parts), 0.0)
 
 
 def _price(works: Sequence[Work], job: Job, machine: Machine, plans: int) -> list[Timed]:
@@ -129,9 +142,16 @@ def _rate(works: Sequence[Matmul] | Sequence[GroupedMatmul], job: Job, machine: 
 
 
 def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) -> Timed:
-    m, n, k, batch = (_stack(works, field, plans) for field in ("m", "n", "k", "batch"))
-    timed = kernels.matmul(machine.profile, job.precision.matmul, m, n, k, batch)
-    return Timed(timed.seconds / _rate(works, job, machine), timed.measured)
+    """Each in the matmul format of the job, or the wider one where it is sensitive."""
+    seconds, measured = np.zeros((len(works), plans)), np.zeros((len(works), plans))
+    for sensitive, datatype in ((False, job.precision.matmul), (True, job.precision.sensitive_matmul)):
+        rows = [row for row, work in enumerate(works) if work.sensitive == sensitive]
+        if rows:
+            chosen = [works[row] for row in rows]
+            m, n, k, batch = (_stack(chosen, field, plans) for field in ("m", "n", "k", "batch"))
+            timed = kernels.matmul(machine.profile, datatype, m, n, k, batch)
+            seconds[rows], measured[rows] = timed.seconds, timed.measured
+    return Timed(seconds / _rate(works, job, machine), measured)
 
 
 def _grouped(works: Sequence[GroupedMatmul], job: Job, machine: Machine, plans: int) -> Timed:

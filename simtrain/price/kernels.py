@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simtrain.laws.kernels import memory_seconds
+from simtrain.laws.kernels import BACKWARD_PRODUCTS, memory_seconds
 from simtrain.price.correction import Correction
 from simtrain.price.profile import Profile
-from simtrain.price.tables import BACKWARD_PRODUCTS, library_coordinates, matmul_coordinates
+from simtrain.price.tables import library_coordinates, matmul_coordinates
 from simtrain.price.timed import Timed
 
 Array = NDArray[np.float64]

@@ -7,12 +7,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.laws.kernels import attention_flops
+from simtrain.laws.kernels import BACKWARD_PRODUCTS, attention_flops
 
 Array = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
-BACKWARD_PRODUCTS: Final = 2.5
-"""FLOP of the backward kernel over the forward's: five products against two (FlashAttention-2, section 4.1)."""
 TILE: Final = 128
 """Query rows of one parallel block (FlashAttention-2, arXiv 2307.08691 section 3.3)."""
 _TEXT: Final = ("dtype", "routing", "kernel", "pass", "causal")

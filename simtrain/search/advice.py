@@ -17,7 +17,13 @@ SHORTEST_SEQUENCE: Final = 256
 
 
 def advice(result: Search) -> list[str]:
-    """Ways out when nothing fits: more devices, larger devices, shorter sequences, the least change of each."""
+    """Ways out when nothing fits: more devices, larger devices, shorter sequences, the least change of each.
+
+    When not even a plan is legal: a batch of one sequence a device.
+    """
+    if not result.tally.legal:
+        batches = [_changed(result.job, global_batch=(result.job.devices,))]
+        return [f"a global batch of {job.devices}: one sequence a device" for job in _first(iter(batches))]
     job, need = result.job, float(result.closest.memory.total[0])
     hints = [f"{more.devices} devices" for more in _first(_with_more_devices(job))]
     devices = map(load.device, names(load.DEVICES))
@@ -39,7 +45,8 @@ def fits(job: Job) -> bool:
 def _least_states(job: Job) -> float:
     """Bytes of weights, gradients and optimizer states a device holds when all are spread evenly: no plan has less."""
     precision = job.precision
-    each = precision.weight_bytes + gradient_bytes(job) + precision.master_bytes + job.optimizer.moment_bytes
+    weights = 0 if job.stack.single_copy.value else precision.weight_bytes
+    each = weights + gradient_bytes(job) + precision.master_bytes + job.optimizer.moment_bytes
     return total(job.model) * each / job.devices
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simtrain.estimate import Detail, Estimate, detail, estimate, machine
 from simtrain.price.blocks import Machine
 from simtrain.search.pareto import front
+from simtrain.search.refine import neighbours
 from simtrain.search.space import Space, Tally
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
@@ -73,17 +74,24 @@ def search(job: Job, top: int, progress: Progress | None = None) -> Search:
     tally = space.tally
     tally.add(result.tally)
     tally.enumerated = tally.legal + sum(tally.rejected.values())
-    best = estimate(job, result.best, on)
+    best = _refined(job, result.best, on, top)
     return Search(
         job=job,
         best=best,
-        detail=detail(job, result.best, on),
+        detail=detail(job, best.plans, on),
         pareto=estimate(job, result.front, on),
         closest=estimate(job, result.closest, on),
         tally=tally,
         fits=result.fits,
         elapsed=time.perf_counter() - start,
     )
+
+
+def _refined(job: Job, plans: PlanTable, on: Machine, top: int) -> Estimate:
+    """The best of these plans and of the finer steps around them."""
+    around = estimate(job, unique(PlanTable.concatenate([plans, neighbours(job, plans)])), on)
+    kept = _keep(around, Tally(), 0, top) if len(around.plans) else _nothing(Tally())
+    return estimate(job, kept.best, on)
 
 
 def _nothing(tally: Tally) -> _Kept:

@@ -77,7 +77,7 @@ class Space:
         model, devices = job.model, job.devices
         experts = model.experts.count if model.experts else 1
         degrees = np.array(divisors(devices))
-        ring = [d for d in powers(devices) if d * 256 <= job.sequence or d == 1]
+        ring = [d for d in divisors(devices) if d == 1 or d * context.SHORTEST_CHUNK <= job.sequence]
         self._outer_axes: list[Columns] = [
             {"tp": degrees[degrees <= model.heads]},
             {"pp": degrees[degrees <= model.layers]},
@@ -129,15 +129,10 @@ class Space:
         outer = [len(next(iter(a.values()))) for a in self._outer_axes[position + 1 :]]
         return int(np.prod(outer, initial=1)) * self.inner_size
 
-    @property
-    def outer_rows(self) -> int:
-        """Legal combinations of the outer axes."""
-        return len(self._outer["tp"])
-
     def chunks(self) -> list[slice]:
         """Slices of the outer rows whose expansion gives about one block of plans."""
         step = max(1, BLOCK * 4 // self.inner_size)
-        return [slice(start, start + step) for start in range(0, self.outer_rows, step)]
+        return [slice(start, start + step) for start in range(0, len(self._outer["tp"]), step)]
 
     def block(self, chunk: slice) -> tuple[PlanTable, Tally]:
         """The legal plans behind these outer rows, and what was dropped on the way."""
@@ -202,6 +197,14 @@ def _product(columns: Columns, axis: Columns) -> Columns:
     rows, width = len(next(iter(columns.values()))), len(next(iter(axis.values())))
     kept = {name: np.repeat(column, width) for name, column in columns.items() if name not in axis}
     return kept | {name: np.tile(values, rows) for name, values in axis.items()}
+
+
+def legal(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
+    """Which plans keep every rule."""
+    keep = np.ones(len(plans), dtype=bool)
+    for rule in RULES:
+        keep &= rule.holds(job, plans)
+    return keep
 
 
 def broken_rules(job: Job, plans: PlanTable) -> list[list[Rule]]:

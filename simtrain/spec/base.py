@@ -24,29 +24,31 @@ class Evidence(enum.StrEnum):
     ASSUMED = "assumed"
 
 
-def _reader(unit: str) -> Any:
+def _reader(unit: str, positive: bool) -> Any:
     def read(value: Any) -> float:
         if not isinstance(value, str):
             raise ValueError(f"has no unit (write it as a string like {units.example(unit)!r})")
         number = units.parse(value, unit)
         if number < 0:
             raise ValueError("must not be negative")
+        if positive and number == 0:
+            raise ValueError("must be more than zero")
         return number
 
     return read
 
 
-def quantity(unit: str) -> Any:
+def quantity(unit: str, positive: bool = False) -> Any:
     """Pydantic annotations of a float in SI `unit`, written with its unit in files and read back exactly."""
-    return BeforeValidator(_reader(unit)), PlainSerializer(lambda value: f"{value!r} {unit}", return_type=str)
+    return BeforeValidator(_reader(unit, positive)), PlainSerializer(lambda value: f"{value!r} {unit}", return_type=str)
 
 
-Size = Annotated[float, *quantity("B")]
-Rate = Annotated[float, *quantity("B/s")]
-Compute = Annotated[float, *quantity("FLOP/s")]
+Size = Annotated[float, *quantity("B", positive=True)]
+Rate = Annotated[float, *quantity("B/s", positive=True)]
+Compute = Annotated[float, *quantity("FLOP/s", positive=True)]
 Duration = Annotated[float, *quantity("s")]
-Power = Annotated[float, *quantity("W")]
-Frequency = Annotated[float, *quantity("Hz")]
+Power = Annotated[float, *quantity("W", positive=True)]
+Frequency = Annotated[float, *quantity("Hz", positive=True)]
 HourlyPrice = Annotated[float, *quantity("USD/s")]
 Tariff = Annotated[float, *quantity("USD/J")]
 CarbonIntensity = Annotated[float, *quantity("kg/J")]

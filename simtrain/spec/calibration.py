@@ -10,6 +10,8 @@ from simtrain.spec.library import path_of, read_toml
 
 FOLDER = "profiles/calibration"
 DEVICES, STACKS, ERRORS = "devices.toml", "stacks.toml", "errors.toml"
+FEWEST = 10
+"""Runs below which a 90th percentile says little: the next wider group answers."""
 DEFAULT = "default"
 """The entry of devices and pairs that no run was seen of."""
 Ratio = Annotated[float, Field(gt=0, le=2)]
@@ -27,7 +29,6 @@ class DeviceRates(Spec):
     """
 
     matmul: Fact[Ratio] = Field(default_factory=_unknown)
-    attention: Fact[Ratio] = Field(default_factory=_unknown)
     elementwise: Fact[Ratio] = Field(default_factory=_unknown)
     scaleup: Fact[Ratio] = Field(default_factory=_unknown)
     """Collectives inside a scale-up domain."""
@@ -67,6 +68,6 @@ def left_out(stack: str, *devices: str | None) -> tuple[LeftOut, str] | None:
     known = table(ERRORS)
     pairs = [f"{stack} on {device}" for device in devices]
     for name in (*pairs, stack, *devices, DEFAULT):
-        if name in known:
+        if name in known and (known[name]["runs"] >= FEWEST or name == DEFAULT):
             return checked(LeftOut, known[name], f"{ERRORS}: {name}"), str(name)
     return None

@@ -36,9 +36,11 @@ def node(name: str) -> Node:
 def stack(name: str) -> Stack:
     """The training framework described in profiles/stacks, with the numbers calibration found for it.
 
-    WrongInput names the nearest known one.
+    A path ending in .toml is a user's own. WrongInput names the nearest known one.
     """
-    described = _shipped(STACKS, name, Stack, "stack")
+    if name.endswith(".toml"):
+        return checked(Stack, {"name": Path(name).stem, "title": name} | read_toml(Path(name)), "stack")
+    described = stack_as_described(name)
     fitted = calibration.table(calibration.STACKS).get(described.name, {})
     return checked(Stack, described.model_dump(mode="json") | fitted, "stack") if fitted else described
 

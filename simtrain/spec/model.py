@@ -42,6 +42,11 @@ class LatentAttention(Spec):
     rope_head_dim: PositiveInt
     value_head_dim: PositiveInt
 
+    @property
+    def compressed(self) -> int:
+        """Width queries, keys and values are compressed to, rotary keys included; every tensor rank holds it all."""
+        return self.query_rank + self.key_value_rank + self.rope_head_dim
+
 
 class Window(Spec):
     """Sliding-window attention in part of the layers."""
@@ -102,6 +107,19 @@ class Model(Spec):
         if self.experts is None:
             return 0
         return (self.layers - self.experts.first_dense_layers) // self.experts.every
+
+    @property
+    def gated_experts(self) -> bool:
+        """Whether the feed-forward of experts, shared ones included, is gated."""
+        stated = self.experts.gated if self.experts else None
+        return self.gated if stated is None else stated
+
+    @property
+    def head_dims(self) -> tuple[int, int]:
+        """Head sizes of queries and keys, and of values."""
+        if self.latent is None:
+            return self.head_dim, self.head_dim
+        return self.latent.nope_head_dim + self.latent.rope_head_dim, self.latent.value_head_dim
 
     @property
     def windowed_layers(self) -> int:

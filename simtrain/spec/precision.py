@@ -16,6 +16,8 @@ class Precision(Spec):
     name: str
     title: str
     matmul: Datatype
+    sensitive_matmul: Datatype
+    """Of head and router, which low-precision recipes keep wider (DeepSeek-V3, arXiv 2412.19437 section 3.3.1)."""
     weight_bytes: ElementBytes
     """The copy the forward pass reads, fp8 copies included."""
     gathered_weight_bytes: ElementBytes

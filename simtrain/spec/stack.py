@@ -33,6 +33,10 @@ class Stack(Spec):
     fused_elementwise: Fact[bool]
     """Bias, activation, dropout and residual fused into single passes."""
     dropout: Fact[bool]
+    single_copy: Fact[bool]
+    """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
+    attention_rate: Fact[Annotated[float, Field(gt=0, le=1.5)]]
+    """Rate of its attention kernels over those the device's tables were measured with."""
     gradient_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     """Bytes of an accumulated gradient element."""
     reduction_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.spec.plan import PlanTable
-from simtrain.workload.strategies.pipeline import FIRST, GPIPE, Stages
+from simtrain.workload.strategies.pipeline import FIRST, GPIPE, INTERLEAVED, Stages
 
 Array = NDArray[np.float64]
 
@@ -47,12 +47,13 @@ def pipeline(plans: PlanTable, count: Stages, forward: Stages, backward: Stages,
 
     1F1B: m max(t) + (sum(t) - max(t)) / v with t = forward + backward, which is (m + (p - 1)/v) t on equal stages
     (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) waits for the slowest forward and the
-    slowest backward apart. In the steady state a stage exchanges with its neighbours for every chunk, and `hidden` of
-    that hides; while the pipeline fills and drains, every hop shows.
+    slowest backward apart. In the steady state a stage exchanges with its neighbours for every chunk; of that, `hidden`
+    hides where other chunks wait to run (interleaved). While the pipeline fills and drains, every hop shows.
     """
     m, v = plans.microbatches, plans.vpp
     both = forward + backward
-    exchanged = hops.exchanges * hops.seconds * (1 - hidden)
+    shown = np.where(plans.schedule == INTERLEAVED, 1 - hidden, 1.0)
+    exchanged = hops.exchanges * hops.seconds * shown
     stage = (both + exchanged).argmax(axis=0)
     chosen = (stage, np.arange(len(plans)))
     slowest = both[chosen]

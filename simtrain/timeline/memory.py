@@ -1,5 +1,6 @@
 """Peak device memory of every plan, by class, on its fullest stage."""
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +36,7 @@ class Memory:
     @property
     def total(self) -> Array:
         """All classes together, shape (plans,)."""
-        return np.asarray(self.classes.sum(axis=0))
+        return functools.reduce(np.add, self.classes)
 
 
 def _sizes(block: Block) -> tuple[Array, Array, Array]:

@@ -8,7 +8,7 @@ import numpy as np
 import tomli_w
 
 from simtrain.spec.calibration import DEFAULT, DEVICES, ERRORS, STACKS
-from simtrain.validation.calibrate import STACK_NUMBERS, Fitted, Measured, device_key, scaled
+from simtrain.validation.calibrate import HIGHEST, STACK_NUMBERS, Fitted, Measured, device_key, scaled
 
 COMMAND = "simtrain calibrate"
 
@@ -40,7 +40,9 @@ def _devices(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
     for device, numbers in sorted(fitted.numbers.devices.items()):
         mine = [run for run in runs if device_key(run.job) == device]
         sources = [run.source for run in mine]
-        document[device] = {name: _fact(_digits(value), len(mine), sources) for name, value in numbers.items()}
+        document[device] = {
+            name: _fact(_digits(min(value, HIGHEST)), len(mine), sources) for name, value in numbers.items()
+        }
     names = next(iter(fitted.numbers.devices.values()))
     document[DEFAULT] = {
         name: {
@@ -61,7 +63,7 @@ def _stacks(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
         document[name] = {}
         for number in STACK_NUMBERS:
             value = _digits(getattr(values, number).value)
-            written = value if number == "matmul_rate" else f"{value!r} s"
+            written = value if number.endswith("_rate") else f"{value!r} s"
             document[name][number] = _fact(written, len(mine), [run.source for run in mine])
     return document
 

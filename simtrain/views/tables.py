@@ -8,14 +8,17 @@ from rich.table import Table
 from rich.text import Text
 
 from simtrain.search.search import Search
+from simtrain.search.space import RULES
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
+from simtrain.study.run import cost
 from simtrain.timeline.memory import CLASSES
 from simtrain.views.document import rows
 from simtrain.views.format import count, gib, money, percent, quantity, seconds
 from simtrain.views.layout import layout
 
 BAR = 24
+REASONS = {rule.name: rule.reason for rule in RULES}
 WIDE = 130
 """Columns from which reasons stand beside the plans instead of below."""
 LEGEND = (
@@ -117,10 +120,10 @@ def _shares(title: str, parts: dict[str, float], whole: float, shown: Any) -> Ta
 
 
 def _ranked(found: list[dict[str, Any]], reasons: bool) -> Table:
-    table = Table(title="Ranked plans (= : inside the best plan's error bar)", title_justify="left", box=None)
+    table = Table(title="Ranked plans (= : its error bar reaches the best)", title_justify="left", box=None)
     table.add_column("")
     table.add_column("layout", overflow="fold")
-    for heading in ("batch", "step", "MFU", "memory"):
+    for heading in ("batch", "step", "MFU", "memory", "a step"):
         table.add_column(heading, no_wrap=True)
     if reasons:
         table.add_column("why")
@@ -133,6 +136,7 @@ def _ranked(found: list[dict[str, Any]], reasons: bool) -> Table:
             seconds(row["step_time_s"]),
             percent(row["mfu"]),
             gib(row["memory_bytes"]),
+            money(row["cost_per_step_usd"]),
             *([row["reason"]] if reasons else []),
         )
     return table
@@ -152,7 +156,7 @@ def _place(row: dict[str, Any]) -> str:
 def _pareto(result: Search) -> RenderableType:
     front = result.pareto
     table = Table(title="Less memory for more time (Pareto front)", title_justify="left", box=None)
-    for heading in ("layout", "batch", "step", "memory", "headroom"):
+    for heading in ("layout", "batch", "step", "memory", "headroom", "a step"):
         table.add_column(heading)
     shown = range(len(front.plans)) if len(front.plans) <= 8 else _spread(len(front.plans), 8)
     for row in shown:
@@ -164,6 +168,7 @@ def _pareto(result: Search) -> RenderableType:
             seconds(float(front.step_time[row])),
             gib(total),
             gib(front.capacity - total),
+            money(cost(result.job, float(front.step_time[row]))),
         )
     return table
 
@@ -193,7 +198,7 @@ def print_nothing_fits(console: Console, result: Search, hints: list[str]) -> No
         console.print(f"would make it {'fit' if tally.legal else 'legal'}: {hint}")
     table = Table(title="Candidates dropped, by rule", title_justify="left", show_header=False, box=None)
     for name, dropped in sorted(tally.rejected.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{dropped:,}")
+        table.add_row(f"{dropped:,}", name, REASONS[name])
     console.print(table)
 
 

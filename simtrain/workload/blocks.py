@@ -38,7 +38,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
     batch, sequence = plans.micro_batch, shard.job.sequence
     heads, kv_heads = shard.heads / plans.cp_head, np.maximum(shard.kv_heads / plans.cp_head, 1.0)
     query = sequence / plans.cp_ring
-    head_dim, value_dim = attention_dims(shard)
+    head_dim, value_dim = shard.job.model.head_dims
     output = shard.tokens * shard.heads * value_dim * width
     if not fused:
         scores = batch * heads * query * sequence
@@ -72,14 +72,6 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
     return ops, Saved(output + statistics, dropped)
 
 
-def attention_dims(shard: Shard) -> tuple[int, int]:
-    """Head sizes of queries and keys, and of values."""
-    latent = shard.job.model.latent
-    if latent is None:
-        return shard.job.model.head_dim, shard.job.model.head_dim
-    return latent.nope_head_dim + latent.rope_head_dim, latent.value_head_dim
-
-
 def _bias_gradient(shard: Shard, name: str, biased: bool, width: Array | float) -> tuple[Op, ...]:
     """The pass over an output's gradient that sums it into its bias; adding the bias rides on other passes."""
     if not biased:
@@ -96,14 +88,14 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
     model, precision = shard.job.model, shard.job.precision
     tokens, hidden = shard.tokens, model.hidden
     latent = model.latent
-    query_dim = attention_dims(shard)[0]
+    query_dim = model.head_dims[0]
     heads = shard.heads
     if latent is None:
         wide = (heads + 2 * shard.kv_heads) * model.head_dim
         ops = both_ways("query key value", "projection", Matmul(tokens, wide, hidden))
         ops += _bias_gradient(shard, "query key value", model.query_key_value_bias, wide)
         return ops, tokens * wide * precision.activation_bytes
-    ranks = latent.query_rank + latent.key_value_rank + latent.rope_head_dim
+    ranks = latent.compressed
     direct = heads * query_dim
     up_width = heads * (latent.nope_head_dim + latent.value_head_dim)
     ops = (
@@ -119,8 +111,9 @@ def _attention(shard: Shard, fused: bool) -> Part:
     model, precision = shard.job.model, shard.job.precision
     projections, projected = _projections(shard)
     core, core_saved = _core_attention(shard, fused)
-    query_dim, value_dim = attention_dims(shard)
-    rotated = shard.tokens * (shard.heads + shard.kv_heads) * query_dim * precision.activation_bytes
+    query_dim, value_dim = shard.job.model.head_dims
+    rotating = model.latent.rope_head_dim if model.latent else query_dim
+    rotated = shard.tokens * (shard.heads + shard.kv_heads) * rotating * precision.activation_bytes
     rotary = () if model.learned_positions else both_ways("rotary", "norm", Elementwise(2 * rotated, 2 * rotated))
     unnormed = rotated if model.qk_norm != "none" else 0.0
     norm, norm_saved = _norm(shard, "attention")
@@ -140,10 +133,10 @@ def _attention(shard: Shard, fused: bool) -> Part:
     return ops, Saved(kept, dropped + unnormed if "norm" in shard.job.stack.selective else dropped)
 
 
-def _mlp(shard: Shard, ffn: int, name: str) -> Part:
+def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     """A dense feed-forward of width `ffn` over the tensor axis."""
     job = shard.job
-    width, halves = job.precision.activation_bytes, 2 if job.model.gated else 1
+    width, halves = job.precision.activation_bytes, 2 if gated else 1
     local = ffn / shard.plans.tp
     between = shard.tokens * local * width
     ops = (
@@ -165,10 +158,10 @@ def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
         parts.append(expert.feed_forward(shard))
         if model.experts and model.experts.shared_ffn:
             parts.append((tensor.boundary(shard, "shared expert", "projection"), Saved(0.0, 0.0)))
-            parts.append(_mlp(shard, model.experts.shared_ffn, "shared expert"))
+            parts.append(_mlp(shard, model.experts.shared_ffn, model.gated_experts, "shared expert"))
     else:
         parts.append((tensor.boundary(shard, "feed-forward", "projection"), Saved(0.0, 0.0)))
-        parts.append(_mlp(shard, model.ffn, "feed-forward"))
+        parts.append(_mlp(shard, model.ffn, model.gated, "feed-forward"))
     saved = Saved(sum(s.kept for _, s in parts), sum(s.dropped for _, s in parts))
     ops = tuple(op for part, _ in parts for op in part)
     input_size = shard.sequence_tokens * model.hidden * shard.job.precision.activation_bytes
@@ -178,10 +171,15 @@ def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
 def embedding(shard: Shard) -> Block:
     """Token lookup, summed over the vocabulary shards of the tensor axis."""
     plans, size = shard.plans, shard.hidden_size
-    reduced = Message("all_reduce", "tensor", size, plans.tp, np.ones_like(plans.tp), 1.0 * (plans.tp > 1))
+    ones, parallel = np.ones_like(plans.tp), 1.0 * (plans.tp > 1)
+    reduced = Message("all_reduce", "tensor", size, plans.tp, ones, parallel * (1 - plans.sp))
+    scattered = Message("reduce_scatter", "tensor", size, plans.tp, ones, parallel * plans.sp)
+    gathered = Message("all_gather", "tensor", size, plans.tp, ones, parallel * plans.sp)
     ops = (
         *both_ways("embedding", "embedding", Elementwise(2 * size, 2 * size)),
         Op("embedding reduce", "embedding", "forward", reduced),
+        Op("embedding scatter", "embedding", "forward", scattered),
+        Op("embedding gather backward", "embedding", "backward", gathered),
     )
     return Block("embedding", ops, Saved(np.zeros(len(plans)), 0.0), np.zeros(len(plans)))
 
@@ -201,7 +199,7 @@ def head(shard: Shard) -> Block:
     scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
     ops = (
         *both_ways("final norm", "norm", Elementwise(2 * size, 3 * size)),
-        *both_ways("logits", "loss", Matmul(shard.tokens, vocabulary, job.model.hidden)),
+        *both_ways("logits", "loss", Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True)),
         *both_ways("loss", "loss", Elementwise(4 * logits, 2 * logits)),
         Op("loss reduce", "loss", "forward", reduced),
         Op("head gather", "loss", "forward", gathered),

@@ -16,12 +16,9 @@ def model_flops(model: Model, sequence: int, causal: bool) -> float:
     visited = 0.0
     if model.experts is not None:
         visited = model.experts.top_k * counts.expert + counts.shared_expert + counts.router
-    head = counts.head or counts.embedding
+    head = counts.embedding if model.tied_embeddings else counts.head
     weights = model.layers * counts.attention + (model.layers - moe) * counts.dense_mlp + moe * visited + head
-    latent = model.latent
-    head_dim = model.head_dim
-    if latent is not None:
-        head_dim = (latent.nope_head_dim + latent.rope_head_dim + latent.value_head_dim) / 2  # type: ignore[assignment]
+    head_dim = sum(model.head_dims) / 2
     windowed = model.windowed_layers
     seen = 1.0
     if model.window is not None:

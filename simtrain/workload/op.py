@@ -4,19 +4,18 @@ Every number is an array over plans (shape `(plans,)`) or a scalar that broadcas
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.laws.kernels import attention_flops, keys_seen
+from simtrain.laws.kernels import BACKWARD_PRODUCTS, attention_flops, keys_seen
 
 Values = NDArray[Any] | float | int
 Phase = Literal["forward", "backward"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
-Axis = Literal["tensor", "context", "expert"]
-BACKWARD_PRODUCTS: Final = 2.5
-"""Five products in the backward pass of fused attention, two forward."""
+Axis = Literal["tensor", "heads", "context", "expert"]
+"""`heads`: the context ranks that exchange heads (Ulysses); `context`: those around the ring."""
 Role = Literal["projection", "core attention", "norm", "activation", "residual", "loss", "routing", "embedding"]
 
 
@@ -29,6 +28,8 @@ class Matmul:
     k: Values
     batch: Values = 1
     operand: Literal["forward", "input", "weight"] = "forward"
+    sensitive: bool = False
+    """Kept in the wider format under low precision (head, router)."""
 
     @property
     def flops(self) -> Values:

@@ -106,15 +106,11 @@ def _mlp(hidden: int, ffn: int, *, gated: bool, bias: bool) -> int:
 
 
 def _expert(model: Model, experts: Experts) -> int:
-    return _mlp(model.hidden, experts.ffn, gated=_gated(model, experts), bias=experts.expert_bias)
+    return _mlp(model.hidden, experts.ffn, gated=model.gated_experts, bias=experts.expert_bias)
 
 
 def _shared_expert(model: Model, experts: Experts) -> int:
     if not experts.shared_ffn:
         return 0
-    mlp = _mlp(model.hidden, experts.shared_ffn, gated=_gated(model, experts), bias=experts.expert_bias)
+    mlp = _mlp(model.hidden, experts.shared_ffn, gated=model.gated_experts, bias=experts.expert_bias)
     return mlp + model.hidden * experts.shared_gate
-
-
-def _gated(model: Model, experts: Experts) -> bool:
-    return model.gated if experts.gated is None else experts.gated

@@ -149,7 +149,7 @@ def test_output_in_a_pipe_is_plain_and_unwrapped(shell: Run) -> None:
     assert "\x1b" not in outcome.out
     lines = outcome.out.splitlines()
     assert not any(line != line.rstrip() for line in lines)
-    ranked = lines[lines.index("Ranked plans (= : inside the best plan's error bar)") + 2 :][:5]
+    ranked = lines[lines.index("Ranked plans (= : its error bar reaches the best)") + 2 :][:5]
     assert [line.split()[0].rstrip("=") for line in ranked] == ["1", "2", "3", "4", "5"]
 
 

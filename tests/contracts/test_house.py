@@ -32,6 +32,12 @@ def test_every_law_cites_its_source(path: Path) -> None:
             assert cites.search(text) or cites.search(module), f"{path.name}:{node.name}"
 
 
+def test_imports_go_down_only() -> None:
+    """The layers contract of pyproject.toml."""
+    lint = Path(sys.executable).with_name("lint-imports")
+    assert subprocess.run([lint], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
 def test_planning_never_imports_torch() -> None:
     code = (
         "import sys, simtrain.cli.main, simtrain.search.search, simtrain.views.tables;"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,16 @@ import pytest
 README = Path(__file__).parents[2] / "README.md"
 SESSION = re.compile(r"```console\n\$ (simtrain [^\n]*)\n(.*?)```", re.DOTALL)
 SESSIONS = [match.groups() for match in SESSION.finditer(README.read_text())]
+
+
+ENTRANCES = [
+    line.partition("#")[0].strip()
+    for line in README.read_text().split("Other entrances:")[1].split("Every verb")[0].splitlines()
+    if line.strip()
+]
+CLUSTER = re.search(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+CONFIG = README.parent / "tests/unit/spec/configs"
+JOB = 'model = "llama-3-8b"\ncluster = "my-cluster.toml"\nseq = "8k"\nglobal_batch = 128\n'
 
 
 def run(command: str, folder: Path) -> str:
@@ -59,3 +70,14 @@ def test_the_readme_shows_sessions_and_the_two_commands() -> None:
     for target in ("make demo", "make test"):
         assert target in text
         assert f"\n{target.split()[1]}:" in (README.parent / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("command", ENTRANCES)
+def test_other_entrances_answer(command: str, tmp_path: Path) -> None:
+    """With the README's own cluster file, a real config.json and a job file."""
+    assert CLUSTER is not None
+    (tmp_path / "path/to").mkdir(parents=True)
+    shutil.copy(next(CONFIG.glob("llama*.json")), tmp_path / "path/to/config.json")
+    (tmp_path / "my-cluster.toml").write_text(CLUSTER.group(1))
+    (tmp_path / "job.toml").write_text(JOB)
+    assert run(command, tmp_path).strip()

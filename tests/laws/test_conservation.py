@@ -67,7 +67,7 @@ def test_parameters_are_conserved(model: str) -> None:
     dense = (layout.count * stages.states.dense.parameters).sum(axis=0)[spread]
     expert = (layout.count * stages.states.expert.parameters).sum(axis=0)[spread] * plans.ep * plans.etp
     model_, latent = asked.model, asked.model.latent
-    compressing = model_.hidden * (latent.query_rank + latent.key_value_rank + latent.rope_head_dim) if latent else 0
+    compressing = model_.hidden * latent.compressed if latent else 0
     replicated = (
         model_.layers * compressing
         + model_.layers * counts.layer_norms

@@ -4,6 +4,8 @@ Ulysses exchanges queries, keys, values and outputs all-to-all; the ring passes 
 attention computes, with the causal work balanced over ranks. Both may be combined (head x ring).
 """
 
+from typing import Final
+
 import numpy as np
 
 from simtrain.workload.op import Message, Op
@@ -17,7 +19,7 @@ def messages(shard: Shard, head_dim: float, value_head_dim: float) -> tuple[Op, 
     queries = shard.tokens * shard.heads * (head_dim + value_head_dim) * width
     keys = shard.tokens * shard.kv_heads * (head_dim + value_head_dim) * width
     heads, ring = plans.cp_head, plans.cp_ring
-    exchange = Message("all_to_all", "context", queries + keys, heads, plans.tp, 1.0 * (heads > 1))
+    exchange = Message("all_to_all", "heads", queries + keys, heads, plans.tp, 1.0 * (heads > 1))
     passed = Message("point_to_point", "context", keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0))
     returned = Message(
         "point_to_point", "context", 2 * keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0)
@@ -30,6 +32,8 @@ def messages(shard: Shard, head_dim: float, value_head_dim: float) -> tuple[Op, 
     )
 
 
+SHORTEST_CHUNK: Final = 256
+"""Positions a rank below which attention kernels no longer fill a device; a judgement that keeps the space finite."""
 RULES = (
     Rule(
         "context degree divides the sequence",
@@ -49,7 +53,7 @@ RULES = (
     ),
     Rule(
         "context chunks are long enough",
-        "below 256 positions a rank, attention kernels no longer fill a device",
-        lambda job, plans: (plans.cp == 1) | (job.sequence // plans.cp >= 256),
+        "with few positions a rank, attention kernels no longer fill a device",
+        lambda job, plans: (plans.cp == 1) | (job.sequence // plans.cp >= SHORTEST_CHUNK),
     ),
 )

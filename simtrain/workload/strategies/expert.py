@@ -19,8 +19,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     model, precision, plans = shard.job.model, shard.job.precision, shard.plans
     experts = model.experts
     assert experts is not None
-    gated = model.gated if experts.gated is None else experts.gated
-    halves = 2 if gated else 1
+    halves = 2 if model.gated_experts else 1
     width = precision.activation_bytes
     local = experts.count / plans.ep
     rows = shard.expert_rows
@@ -36,7 +35,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     restore = Message("all_gather", "tensor", shard.hidden_size, plans.tp, np.ones_like(plans.tp), replicated)
     scatter = Message("reduce_scatter", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
     ops = (
-        *both_ways("router", "routing", Matmul(routed, experts.count, model.hidden)),
+        *both_ways("router", "routing", Matmul(routed, experts.count, model.hidden, sensitive=True)),
         *both_ways("permute", "routing", Elementwise(2 * sent, 2 * sent)),
         Op("dispatch", "routing", "forward", dispatch),
         Op("dispatch backward", "routing", "backward", dispatch),

@@ -108,11 +108,6 @@ def exchanges(plans: PlanTable) -> Stages:
     return np.stack([end, inner, inner, end])
 
 
-def bubble_fraction(plans: PlanTable) -> NDArray[np.float64]:
-    """Idle over busy time of uniform stages, (p - 1) / (v m): arXiv 2104.04473 equations 1 and 2."""
-    return (plans.pp - 1) / (plans.vpp * plans.microbatches)
-
-
 RULES = (
     Rule(
         "every stage holds a layer",

@@ -55,7 +55,7 @@ def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holdi
     tp = plans.tp
     moe = layout.layers - layout.dense
     latent = model.latent
-    compressing = model.hidden * (latent.query_rank + latent.key_value_rank + latent.rope_head_dim) if latent else 0
+    compressing = model.hidden * latent.compressed if latent else 0
     layer = (counts.attention - compressing) / tp + compressing + counts.layer_norms
     dense = (
         layout.layers * layer
@@ -100,8 +100,9 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     working = np.where(
         plans.zero == 3, layer * (2 * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
     )
+    single = job.stack.single_copy.value and precision.master_bytes > 0
     return States(
-        weights=bytes_of("weights", precision.weight_bytes),
+        weights=bytes_of("weights", 0.0 if single else precision.weight_bytes),
         gradients=bytes_of("gradients", gradient_bytes(job)),
         optimizer=bytes_of("optimizer", precision.master_bytes + job.optimizer.moment_bytes),
         gathered=working,
@@ -118,10 +119,12 @@ def updated(job: Job, plans: PlanTable, kind: Holding) -> Stages:
 def update_bytes(job: Job) -> float:
     """Memory traffic of updating one parameter: the optimizer's own, and the stack's passes around it.
 
-    The optimizer reads the gradient, reads and writes master copy and moments, and writes the weight.
+    The optimizer reads the gradient, reads and writes moments and the master copy or, without one, the weight, and
+    writes the weight.
     """
     precision = job.precision
-    own = gradient_bytes(job) + 2 * precision.master_bytes + job.optimizer.traffic_bytes + precision.weight_bytes
+    updated = 2 * precision.master_bytes or precision.weight_bytes
+    own = gradient_bytes(job) + updated + job.optimizer.traffic_bytes + precision.weight_bytes
     return own + job.stack.update_bytes.value
 
 

@@ -15,6 +15,7 @@ from simtrain.price.blocks import (
     CONTEXT,
     ELEMENTWISE,
     EXPERT,
+    HEADS,
     LAUNCH,
     MATMUL,
     TENSOR,
@@ -76,10 +77,11 @@ def test_prices_are_those_of_the_kernels() -> None:
 def test_categories_appear_where_they_are_used() -> None:
     """Rows of PLANS: everything, one device, tensor ranks alone, Ulysses alone."""
     found = timed(BARE).forward
-    used = {row: (found[row] > 0).tolist() for row in (MATMUL, ATTENTION, ELEMENTWISE, TENSOR, CONTEXT, EXPERT)}
+    used = {row: (found[row] > 0).tolist() for row in (MATMUL, ATTENTION, ELEMENTWISE, TENSOR, HEADS, CONTEXT, EXPERT)}
     assert used[MATMUL] == used[ATTENTION] == used[ELEMENTWISE] == [True] * 4
     assert used[TENSOR] == [True, False, True, False]
-    assert used[CONTEXT] == [True, False, False, True]
+    assert used[HEADS] == [False, False, False, True]
+    assert used[CONTEXT] == [True, False, False, False]
     assert used[EXPERT] == [True, False, False, False]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simtrain.estimate import Estimate, estimate, machine
 from simtrain.search.advice import advice, fits
 from simtrain.search.pareto import front
+from simtrain.search.refine import neighbours
 from simtrain.search.search import Search, search, unique
 from simtrain.search.space import RULES, Space
 from simtrain.spec import load
@@ -46,7 +47,12 @@ each_job = pytest.mark.parametrize("name", SMALL)
 
 @each_job
 def test_the_best_are_the_best_of_all(name: str) -> None:
+    """Of all plans of the space, and of the finer steps around the best of these."""
     found, everything = both(name)
+    good = np.flatnonzero(everything.fits)
+    coarse = everything.plans.take(good[np.lexsort((everything.memory.total[good], pace(everything)[good]))][:TOP])
+    finer = unique(PlanTable.concatenate([coarse, neighbours(found.job, coarse)]))
+    everything = estimate(found.job, finer, machine(found.job))
     good = np.flatnonzero(everything.fits)
     order = good[np.lexsort((everything.memory.total[good], pace(everything)[good]))][:TOP]
     assert len(found.best.plans) == TOP

@@ -279,7 +279,7 @@ def test_ulysses_messages_shrink_with_the_degree(degree: int) -> None:
     asked = gpt(16, 128, 4096)
     block = layer(asked, cp_head=degree)
     sent = 4 * 4096 * 2048 * 2 / degree
-    assert messages(block, "context") == {
+    assert messages(block, "heads") == {
         ("forward", "all_to_all"): [(sent, 1.0)],
         ("backward", "all_to_all"): [(sent, 1.0)],
     }
