@@ -27,14 +27,14 @@ def calibrate(
     from simtrain.cli.output import console, print_json, progress
     from simtrain.spec.calibration import FOLDER
     from simtrain.spec.library import path_of
-    from simtrain.validation.calibrate import Problem, measured_runs
+    from simtrain.validation.calibrate import Fit, measured_runs
     from simtrain.validation.calibration_files import documents, write
     from simtrain.validation.corpus import corpus
     from simtrain.views.calibration import calibration_document, print_calibration
 
     runs = measured_runs(corpus(folder))
     with progress("fitting") as update:
-        fitted = Problem(runs).fit(update)
+        fitted = Fit(runs).solve(update)
     content = documents(runs, fitted)
     if not dry_run:
         write(path_of(FOLDER), content)

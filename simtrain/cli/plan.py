@@ -84,7 +84,7 @@ def plan(
     if as_json:
         print_json(document)
     elif found:
-        print_search(console(), result)
+        print_search(console(), result, document["plans"])
     else:
         print_nothing_fits(console(), result, hints)
     if found and out is not None:

@@ -99,18 +99,17 @@ def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:
 
     A message the stack splits over the tensor group is gathered there on arrival (arXiv 2104.04473 section 4.1).
     """
-    hop, plans = program.hop, program.plans
+    size, plans = program.hop_size, program.plans
     split = program.job.stack.scatter_gather.value & (plans.sp == 0) & (plans.tp > 1)
     gathered = np.zeros(len(plans))
     if split.any():
         tensor = collectives.group(plans.tp, np.ones_like(plans.tp), machine.network.domain)
-        whole = np.asarray(hop.size) * plans.tp
-        seconds = collectives.collective_seconds(machine.network, "all_gather", whole, tensor).seconds
+        seconds = collectives.collective_seconds(machine.network, "all_gather", size * plans.tp, tensor).seconds
         gathered = np.where(split, seconds / link_rate(machine, tensor), 0.0)
     pairs = [Group(np.array([2.0]), np.array([local])) for local in (2.0, 1.0)]
     inside, between = (
-        collectives.collective_seconds(machine.network, "point_to_point", hop.size, pair).seconds
-        / link_rate(machine, pair)
+        collectives.collective_seconds(machine.network, "point_to_point", size, pair).seconds / link_rate(machine, pair)
         for pair in pairs
     )
-    return np.asarray((inside + gathered) * hop.times), np.asarray((between + gathered) * hop.times)
+    sent = plans.pp > 1
+    return sent * (inside + gathered), sent * (between + gathered)

@@ -50,7 +50,7 @@ def _buffers(program: Program) -> Array:
     plans = program.plans
     hidden = plans.micro_batch * program.job.sequence / plans.cp * program.job.model.hidden
     tensor = np.where(plans.tp > 1, 2 * hidden * program.job.precision.activation_bytes, 0.0)
-    pipeline = 2 * np.asarray(program.hop.size) * program.hop.times
+    pipeline = 2 * program.hop_size
     bucketed = (plans.dp * plans.cp > 1) & (plans.zero < 3)
     return tensor + pipeline + np.where(bucketed, program.job.stack.bucket.value, 0.0)
 

@@ -118,7 +118,7 @@ def device_key(job: Job) -> str:
     return job.cluster.device.name
 
 
-class Problem:
+class Fit:
     """The unknowns of a set of runs: a factor's logarithm for each number of each device and stack they use."""
 
     def __init__(self, runs: Sequence[Measured]):
@@ -166,7 +166,7 @@ class Problem:
                     jacobian[group.rows, self.position[owner, kind, number]] = slope[group.rows]
         return jacobian
 
-    def fit(self, progress: Callable[[int, int], None] | None = None) -> Fitted:
+    def solve(self, progress: Callable[[int, int], None] | None = None) -> Fitted:
         """Robust maximum a posteriori by Gauss-Newton with the weights of a Cauchy loss, then leave-one-sweep-out."""
         x = np.zeros(len(self.names))
         error = self.log_error(x)

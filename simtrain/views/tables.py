@@ -13,7 +13,6 @@ from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 from simtrain.study.run import cost
 from simtrain.timeline.memory import CLASSES
-from simtrain.views.document import rows
 from simtrain.views.format import count, gib, money, percent, quantity, seconds
 from simtrain.views.layout import layout
 
@@ -47,9 +46,11 @@ def asked(job: Job) -> Text:
     )
 
 
-def print_search(console: Console, result: Search) -> None:
-    """Best plan, make-up of its time and memory, runners-up and why they lose, what was searched."""
-    found = rows(result.best, result.detail, result.ties.tolist())
+def print_search(console: Console, result: Search, found: list[dict[str, Any]]) -> None:
+    """Best plan, make-up of its time and memory, runners-up and why they lose, what was searched.
+
+    `found` are the plans of the answer's document.
+    """
     console.print(asked(result.job))
     print_plan(console, result.job, found[0], title="Best plan")
     if len(found) > 1:

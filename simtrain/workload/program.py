@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.workload import blocks
-from simtrain.workload.op import Block, Message
+from simtrain.workload.op import Block
 from simtrain.workload.shard import Shard
 from simtrain.workload.strategies.pipeline import Layout, layout
 from simtrain.workload.strategies.sharding import States, states
@@ -88,8 +88,8 @@ class Program:
     fused_attention: bool
     layers: LayerPart
     stages: StatePart
-    hop: Message
-    """A microbatch's activations to the next stage; its size is that of one rank."""
+    hop_size: NDArray[np.float64]
+    """Bytes a rank sends the next stage of one microbatch, 0 without a pipeline; shape (plans,)."""
 
 
 def program(job: Job, plans: PlanTable, fused_attention: bool) -> Program:
@@ -114,7 +114,5 @@ def program(job: Job, plans: PlanTable, fused_attention: bool) -> Program:
             head=blocks.head(shard),
         ),
         stages=StatePart(sharded, held, states(job, sharded.rows, held)),
-        hop=Message(
-            "point_to_point", "tensor", per_rank, plans.pp, plans.tp * plans.cp * plans.dp, 1.0 * (plans.pp > 1)
-        ),
+        hop_size=np.where(plans.pp > 1, per_rank, 0.0),
     )
