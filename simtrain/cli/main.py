@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 import signal
 import sys
 from typing import cast
@@ -10,7 +11,7 @@ import typer
 
 from simtrain.cli import calibrate, plan, score, show, simulate
 from simtrain.cli.output import report
-from simtrain.errors import WrongInput
+from simtrain.errors import Problem, WrongInput
 
 HELP = r"""Will it fit, how fast, what will it cost, which layout should I run, and how sure are we?
 
@@ -70,6 +71,10 @@ def main() -> None:
             stream.reconfigure(errors=PLAIN)
     try:
         app(prog_name="simtrain")
+        sys.stdout.flush()
     except WrongInput as error:
         report(error)
         sys.exit(2)
+    except OSError as error:
+        report(WrongInput([Problem("standard output", None, f"cannot be written: {error.strerror}")]))
+        os._exit(2)

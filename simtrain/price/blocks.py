@@ -72,6 +72,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
     measured = np.zeros(plans)
     for op, time in zip(block.ops, times, strict=True):
+        if isinstance(op.work, Message) and op.work.hidden:
+            continue
         row = _category(op)
         seconds = time.seconds * op.weight / sustained.get(row, 1.0)
         (forward if op.phase == "forward" else backward)[row] += seconds

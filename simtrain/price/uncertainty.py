@@ -23,7 +23,8 @@ def relative_width(
 
     Where runs of the stack or the device were `seen`, w holds 90 % of those left out of the fit. Else it follows the
     evidence (profiles/uncertainty.toml): what is not measured rests on laws, fitted ones if the `device` was measured
-    at all, assumed ones if not. Errors of other stacks on other devices only ever widen that.
+    at all, assumed ones if not. Errors of other stacks and devices, and any errors on a device whose
+    kernels nobody measured, only ever widen that.
     """
     widths = _widths()
     law = widths["law"] if device is not Evidence.ASSUMED else widths["assumed"]
@@ -31,4 +32,6 @@ def relative_width(
     if seen is None:
         return evidence
     errors, of = seen
-    return np.maximum(evidence, errors.p90) if of == DEFAULT else np.full_like(evidence, errors.p90)
+    if of == DEFAULT or device is Evidence.ASSUMED:
+        return np.maximum(evidence, errors.p90)
+    return np.full_like(evidence, errors.p90)

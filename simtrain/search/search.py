@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,11 @@ from simtrain.search.refine import neighbours
 from simtrain.search.space import Space, Tally
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
+from simtrain.workload.program import distinct
 
 Array = NDArray[np.float64]
+MESH: Final = ("tp", "cp", "pp", "ep")
+"""Degrees that tell ranked plans apart; the data-parallel one follows."""
 Progress = Callable[[int, int], None]
 
 
@@ -27,7 +31,7 @@ class Search:
 
     job: Job
     best: Estimate
-    """Plans that fit, fastest first."""
+    """Plans that fit, the fastest of each mesh, fastest first."""
     detail: Detail
     """Of `best`."""
     pareto: Estimate
@@ -57,7 +61,7 @@ class _Kept:
 
 
 def search(job: Job, top: int, progress: Progress | None = None) -> Search:
-    """Estimate every legal plan and keep the `top` fastest per token; `progress(done, all)` counts blocks."""
+    """Estimate every legal plan and keep the `top` meshes fastest per token; `progress(done, all)` counts blocks."""
     start = time.perf_counter()
     on = machine(job)
     space = Space(job)
@@ -112,19 +116,23 @@ def _keep(evaluated: Estimate, tally: Tally, fits: int, top: int) -> _Kept:
     need = evaluated.memory.total
     pace = evaluated.step_time / plans.global_batch
     good = np.flatnonzero(evaluated.fits)
-    if len(good) > top:
-        cut = np.partition(pace[good], top - 1)[top - 1]
-        near = good[pace[good] <= cut]
-    else:
-        near = good
-    best = near[np.lexsort((need[near], pace[near]))][:top]
     return _Kept(
-        best=plans.take(best),
+        best=plans.take(good[ranked(plans.take(good), pace[good], need[good])[:top]]),
         front=plans.take(good[front(pace[good], need[good])]),
         closest=plans.take(np.array([need.argmin()])),
         tally=tally,
         fits=fits,
     )
+
+
+def ranked(plans: PlanTable, pace: Array, need: Array) -> NDArray[np.int64]:
+    """Rows of the fastest plan of each mesh, fastest first; of equally fast ones that which needs least memory.
+
+    Plans of one mesh that differ in chunks, microbatch, sharding or recomputation would fill the ranking alone.
+    """
+    order = np.lexsort((need, pace))
+    first = np.unique(distinct(plans, MESH).index[order], return_index=True)[1]
+    return order[np.sort(first)]
 
 
 def _merge(job: Job, parts: Iterable[_Kept], on: Machine, top: int) -> _Kept:

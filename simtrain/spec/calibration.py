@@ -54,12 +54,12 @@ def table(name: str) -> dict[str, Any]:
 
 @functools.cache
 def device_rates(*names: str | None) -> DeviceRates:
-    """Rates of the first of these devices that was calibrated; else the median of those that were."""
+    """Each rate of the first of these (device, its profile, architecture) that has it; else the median of all."""
     known = table(DEVICES)
-    for name in (*names, DEFAULT):
-        if name in known:
-            return checked(DeviceRates, known[name], f"{DEVICES}: {name}")
-    return DeviceRates()
+    found: dict[str, Any] = {}
+    for name in (*filter(None, names), DEFAULT):
+        found = known.get(name, {}) | found
+    return checked(DeviceRates, found, DEVICES)
 
 
 @functools.cache

@@ -64,19 +64,24 @@ def cluster(name_or_path: str, devices: int | None = None) -> Cluster:
     """The cluster described in hardware/clusters, or in a user's own file (a path ending in .toml).
 
     In either file `node` is a name or a table, whose `device` is a name or, with a [device] table at the top, that one.
-    With `devices`, the cluster has the fewest whole nodes that hold them; otherwise the count in the file.
+    With `devices`, the cluster has the fewest whole nodes that hold them; otherwise the count in the file, which a
+    user's own file may not be asked to exceed (a shipped one is a design that scales).
     WrongInput lists every problem of the file at once.
     """
     if devices is not None and devices < 1:
         raise WrongInput([Problem("devices", devices, "must be at least 1")])
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
-        data = {"name": path.stem, "title": path.stem} | read_toml(path)
+        data = {"name": path.stem} | read_toml(path)
+        data.setdefault("title", data["name"])
     else:
         data = _shipped_data(CLUSTERS, name_or_path, "cluster")
     found = _assembled(data)
     if devices is None:
         return found
+    if name_or_path.endswith(".toml") and devices > found.devices:
+        rule = f"is more than the {found.devices} devices of {name_or_path} ({found.nodes} nodes)"
+        raise WrongInput([Problem("--gpus", devices, rule, f"use at most {found.devices} or raise nodes in the file")])
     return found.model_copy(update={"nodes": -(-devices // found.node.devices)})
 
 

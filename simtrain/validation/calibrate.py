@@ -9,8 +9,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
 
 from simtrain.estimate import estimate, machine
+from simtrain.price.blocks import Machine
 from simtrain.spec.base import Evidence, Fact
 from simtrain.spec.calibration import DeviceRates
 from simtrain.spec.job import Job
@@ -22,8 +24,12 @@ from simtrain.validation.rows import Expressed, express
 from simtrain.validation.summary import sweep_key
 
 Array = NDArray[np.float64]
-DEVICE_NUMBERS: Final = ("matmul", "elementwise", "scaleup", "network")
-STACK_NUMBERS: Final = ("launch", "step_overhead", "matmul_rate", "attention_rate")
+NUMBERS: Final[dict[str, tuple[str, ...]]] = {
+    "architecture": ("matmul", "elementwise"),
+    "device": ("scaleup", "network"),
+    "stack": ("launch", "step_overhead", "matmul_rate", "attention_rate"),
+}
+"""What is fitted of whom: parts of one architecture share clocks and caches, parts of one profile links."""
 PRIOR: Final = {
     "matmul": 0.10,
     "elementwise": 0.25,
@@ -37,8 +43,17 @@ PRIOR: Final = {
 """How far (one standard deviation of the logarithm) each number may plausibly lie from its starting value."""
 NOISE: Final = 0.05
 """Relative error one run is expected to keep: measurement noise and what no number here can express."""
-HIGHEST: Final = 1.2
-"""Largest rate over tables and laws: these reach about 80 % of peak bandwidth and matmul rate (profiles/devices)."""
+HIGHEST: Final = {
+    "matmul": 1.1,
+    "elementwise": 1.2,
+    "scaleup": 1.2,
+    "network": 1.2,
+    "matmul_rate": 1.15,
+    "attention_rate": 1.2,
+}
+"""No rate may pass the data sheet: tables and laws reach some 80 to 90 % of peak (profiles/devices)."""
+EDGE: Final = 1e-9
+"""Room the bounded solver needs around a number that lies on its bound."""
 DIFFERENCE: Final = 0.02
 ITERATIONS: Final = 12
 SMALLEST_DURATION: Final = 1e-6
@@ -64,15 +79,11 @@ class _Group:
     job: Job
     plans: PlanTable
     rows: NDArray[np.int64]
-    device: str
+    on: Machine
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """Fitted numbers by device and by stack, as factors on the values they start from."""
-
-    devices: dict[str, dict[str, float]]
-    stacks: dict[str, dict[str, float]]
+Numbers = dict[str, dict[str, dict[str, float]]]
+"""By kind of owner and owner, the fitted numbers as factors on the values they start from."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +118,17 @@ def groups(runs: Sequence[Measured]) -> list[_Group]:
             job=runs[rows[0]].job,
             plans=PlanTable.of([runs[row].plan for row in rows]),
             rows=np.array(rows),
-            device=device_key(runs[rows[0]].job),
+            on=machine(runs[rows[0]].job),
         )
         for rows in found.values()
     ]
 
 
-def device_key(job: Job) -> str:
-    """The device a job's rates belong to."""
-    return job.cluster.device.name
+def owner(job: Job, kind: str) -> str:
+    """Whose number of a kind a job runs on."""
+    device = job.cluster.device
+    names = {"architecture": device.architecture, "device": device.profile or device.name, "stack": job.stack.name}
+    return names[kind]
 
 
 class Fit:
@@ -124,10 +137,8 @@ class Fit:
     def __init__(self, runs: Sequence[Measured]):
         self.runs = runs
         self.groups = groups(runs)
-        self.devices = sorted({group.device for group in self.groups})
-        self.stacks = sorted({group.job.stack.name for group in self.groups})
-        self.names = [(kind, "device", number) for kind in self.devices for number in DEVICE_NUMBERS]
-        self.names += [(kind, "stack", number) for kind in self.stacks for number in STACK_NUMBERS]
+        owners = {kind: sorted({owner(group.job, kind) for group in self.groups}) for kind in NUMBERS}
+        self.names = [(kind, name, number) for kind in NUMBERS for name in owners[kind] for number in NUMBERS[kind]]
         self.position = {name: index for index, name in enumerate(self.names)}
         self.measured = np.log([run.step_time for run in runs])
         sweeps = [run.sweep for run in runs]
@@ -135,35 +146,33 @@ class Fit:
         size = np.bincount(self.sweep)[self.sweep]
         self.weight = 1 / (NOISE * np.sqrt(np.sqrt(size)))
         self.prior = np.array([PRIOR[number] for _, _, number in self.names])
+        self.upper = np.log([HIGHEST.get(number, np.inf) for _, _, number in self.names])
 
     def log_error(self, x: Array) -> Array:
         """log(predicted / measured) of every run at factors exp(x)."""
         predicted = np.empty(len(self.runs))
         for group in self.groups:
-            job = group.job.model_copy(
-                update={"stack": scaled(group.job.stack, self._of(group.job.stack.name, "stack", x))}
-            )
-            on = replace(machine(job), rates=rates(self._of(group.device, "device", x)))
+            factors = {kind: self._of(owner(group.job, kind), kind, x) for kind in NUMBERS}
+            job = group.job.model_copy(update={"stack": scaled(group.job.stack, factors["stack"])})
+            on = replace(group.on, rates=rates(factors["architecture"] | factors["device"]))
             predicted[group.rows] = estimate(job, group.plans, on).step_time
         return np.log(predicted) - self.measured
 
     def _of(self, name: str, kind: str, x: Array) -> dict[str, float]:
-        """The factors of one device or stack."""
-        numbers = DEVICE_NUMBERS if kind == "device" else STACK_NUMBERS
-        return {number: float(np.exp(x[self.position[name, kind, number]])) for number in numbers}
+        """The factors of one owner."""
+        return {number: float(np.exp(x[self.position[kind, name, number]])) for number in NUMBERS[kind]}
 
     def jacobian(self, x: Array, error: Array) -> Array:
-        """d error / d x by differences; a run depends on its own device and stack, so a number moves everywhere."""
+        """d error / d x by differences; a run depends on its own owners' numbers, so one moves everywhere at once."""
         jacobian = np.zeros((len(self.runs), len(x)))
-        for kind, numbers in (("device", DEVICE_NUMBERS), ("stack", STACK_NUMBERS)):
+        for kind, numbers in NUMBERS.items():
             for number in numbers:
                 moved = x.copy()
-                columns = [i for i, name in enumerate(self.names) if name[1:] == (kind, number)]
-                moved[columns] += DIFFERENCE
+                moved[[i for i, (k, _, n) in enumerate(self.names) if (k, n) == (kind, number)]] += DIFFERENCE
                 slope = (self.log_error(moved) - error) / DIFFERENCE
                 for group in self.groups:
-                    owner = group.device if kind == "device" else group.job.stack.name
-                    jacobian[group.rows, self.position[owner, kind, number]] = slope[group.rows]
+                    column = self.position[kind, owner(group.job, kind), number]
+                    jacobian[group.rows, column] = slope[group.rows]
         return jacobian
 
     def solve(self, progress: Callable[[int, int], None] | None = None) -> Fitted:
@@ -204,20 +213,20 @@ class Fit:
         weight = self._robust(error)[used, None]
         design = np.concatenate([jacobian[used] * weight, np.diag(1 / self.prior)])
         target = np.concatenate([-error[used] * weight[:, 0], -x / self.prior])
-        return np.asarray(np.linalg.lstsq(design, target, rcond=None)[0])
+        return np.asarray(lsq_linear(design, target, bounds=(-np.inf, self.upper - x + EDGE)).x)
 
     def _numbers(self, x: Array) -> Numbers:
-        return Numbers(
-            {name: self._of(name, "device", x) for name in self.devices},
-            {name: self._of(name, "stack", x) for name in self.stacks},
-        )
+        numbers: Numbers = {kind: {} for kind in NUMBERS}
+        for kind, name, number in self.names:
+            numbers[kind].setdefault(name, {})[number] = float(np.exp(x[self.position[kind, name, number]]))
+        return numbers
 
 
 def rates(factors: dict[str, float]) -> DeviceRates:
-    """Device rates with these values, none above the data sheet: `HIGHEST` over what tables and laws reach."""
+    """Device rates with these values."""
     return DeviceRates(
         **{
-            name: Fact[float](value=min(value, HIGHEST), source="calibration", evidence=Evidence.MEASURED_ELSEWHERE)
+            name: Fact[float](value=value, source="calibration", evidence=Evidence.MEASURED_ELSEWHERE)
             for name, value in factors.items()
         }
     )

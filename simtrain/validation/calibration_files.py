@@ -8,7 +8,7 @@ import numpy as np
 import tomli_w
 
 from simtrain.spec.calibration import DEFAULT, DEVICES, ERRORS, STACKS
-from simtrain.validation.calibrate import HIGHEST, STACK_NUMBERS, Fitted, Measured, device_key, scaled
+from simtrain.validation.calibrate import NUMBERS, Fitted, Measured, owner, scaled
 
 COMMAND = "simtrain calibrate"
 
@@ -36,32 +36,31 @@ def _fact(value: float | str, runs: int, sources: Iterable[str]) -> dict[str, An
 
 
 def _devices(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
+    """Rates by architecture and by device, and their medians for those no run was seen of."""
     document: dict[str, Any] = {}
-    for device, numbers in sorted(fitted.numbers.devices.items()):
-        mine = [run for run in runs if device_key(run.job) == device]
-        sources = [run.source for run in mine]
-        document[device] = {
-            name: _fact(_digits(min(value, HIGHEST)), len(mine), sources) for name, value in numbers.items()
-        }
-    names = next(iter(fitted.numbers.devices.values()))
-    document[DEFAULT] = {
-        name: {
-            "value": _digits(float(np.median([numbers[name] for numbers in fitted.numbers.devices.values()]))),
-            "source": f"{COMMAND}: median of {len(fitted.numbers.devices)} calibrated devices",
-            "evidence": "assumed",
-        }
-        for name in names
-    }
-    return document
+    default: dict[str, Any] = {}
+    for kind in ("architecture", "device"):
+        found = fitted.numbers[kind]
+        for name, numbers in sorted(found.items()):
+            mine = [run for run in runs if owner(run.job, kind) == name]
+            sources = [run.source for run in mine]
+            document[name] = {number: _fact(_digits(value), len(mine), sources) for number, value in numbers.items()}
+        for number in NUMBERS[kind]:
+            default[number] = {
+                "value": _digits(float(np.median([numbers[number] for numbers in found.values()]))),
+                "source": f"{COMMAND}: median of {len(found)}",
+                "evidence": "assumed",
+            }
+    return document | {DEFAULT: default}
 
 
 def _stacks(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
     document: dict[str, Any] = {}
-    for name, factors in sorted(fitted.numbers.stacks.items()):
+    for name, factors in sorted(fitted.numbers["stack"].items()):
         mine = [run for run in runs if run.job.stack.name == name]
         values = scaled(mine[0].job.stack, factors)
         document[name] = {}
-        for number in STACK_NUMBERS:
+        for number in NUMBERS["stack"]:
             value = _digits(getattr(values, number).value)
             written = value if number.endswith("_rate") else f"{value!r} s"
             document[name][number] = _fact(written, len(mine), [run.source for run in mine])
@@ -72,7 +71,7 @@ def _errors(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
     """Left-out errors by stack on device, stack, device, and all."""
     groups: dict[str, list[float]] = {}
     for run, error in zip(runs, np.abs(fitted.left_out), strict=True):
-        device, stack = device_key(run.job), run.job.stack.name
+        device, stack = owner(run.job, "device"), run.job.stack.name
         for name in (f"{stack} on {device}", stack, device, DEFAULT):
             groups.setdefault(name, []).append(float(error))
     return {

@@ -49,10 +49,8 @@ def print_calibration(console: Console, runs: list[Measured], fitted: Fitted) ->
         errors = (row["fitted_mape"], row["left_out_mape"], row["left_out_median"], row["left_out_p90"])
         table.add_row(row["source"], str(row["runs"]), *map(percent, errors))
     console.print(table)
-    for title, found in (
-        ("Devices: rates over their tables", fitted.numbers.devices),
-        ("Stacks: factors on what they are described with", fitted.numbers.stacks),
-    ):
+    for kind, found in fitted.numbers.items():
+        title = f"Fitted numbers by {kind}, as factors on what they start from"
         numbers = Table(title=title, title_justify="left", box=None)
         numbers.add_column("")
         for heading in next(iter(found.values())):

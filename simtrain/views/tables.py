@@ -20,6 +20,10 @@ BAR = 24
 REASONS = {rule.name: rule.reason for rule in RULES}
 WIDE = 130
 """Columns from which reasons stand beside the plans instead of below."""
+SLOWEST_WORTH = 4
+"""Times as slow as the fastest beyond which nobody trades time for memory."""
+TIGHT = 0.05
+"""Share of a device's memory below which headroom is less than the memory model's usual error."""
 LEGEND = (
     "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage), dp data, "
     "ep expert (etp tensor inside), zero1/2/3 sharded states, mb microbatch; recomputed: selective, full, full:layers"
@@ -84,8 +88,9 @@ def print_plan(console: Console, job: Job, row: dict[str, Any], title: str) -> N
 def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     margin = row["memory_margin_bytes"]
-    fits = f"fits, {gib(margin)} to spare" if row["fits"] else f"does NOT fit, {gib(-margin)} too much"
     memory = job.cluster.device.memory.value
+    tight = " (tight)" if margin < TIGHT * memory else ""
+    fits = f"fits, {gib(margin)} to spare{tight}" if row["fits"] else f"does NOT fit, {gib(-margin)} too much"
     table.add_row("layout", Text(layout(Plan.model_validate(row["plan"])), style="bold"))
     table.add_row(
         "step",
@@ -159,8 +164,9 @@ def _pareto(result: Search) -> RenderableType:
     table = Table(title="Less memory for more time (Pareto front)", title_justify="left", box=None)
     for heading in ("layout", "batch", "step", "memory", "headroom", "a step"):
         table.add_column(heading)
-    shown = range(len(front.plans)) if len(front.plans) <= 8 else _spread(len(front.plans), 8)
-    for row in shown:
+    pace = front.step_time / front.plans.global_batch
+    worth = int((pace <= SLOWEST_WORTH * pace[:1]).sum())
+    for row in _spread(worth, 8):
         plan = front.plans.plan(row)
         total = float(front.memory.total[row])
         table.add_row(
@@ -175,6 +181,7 @@ def _pareto(result: Search) -> RenderableType:
 
 
 def _spread(length: int, kept: int) -> list[int]:
+    """At most `kept` of so many rows, evenly, both ends among them."""
     return sorted({round(i * (length - 1) / (kept - 1)) for i in range(kept)})
 
 

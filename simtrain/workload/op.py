@@ -121,6 +121,8 @@ class Message:
     stride: Values
     times: Values = 1
     """How often it is sent; 0 where a plan does not use it."""
+    hidden: bool = False
+    """Whether it runs beside an independent product that takes longer."""
 
 
 Work = Matmul | GroupedMatmul | Attention | Elementwise | Message

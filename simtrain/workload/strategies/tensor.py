@@ -2,7 +2,8 @@
 
 A block half enters a tensor-parallel region once and leaves it once. Without sequence parallelism that is an
 all-reduce on the way out (forward) and on the way in (backward); with it, an all-gather in and a
-reduce-scatter out, and the backward pass gathers the input once more for the weight gradients.
+reduce-scatter out; the backward pass gathers the input once more for the weight gradients, beside the product that
+gives the input's gradient (arXiv 2205.05198 section 4.2.2).
 """
 
 import numpy as np
@@ -18,14 +19,15 @@ def boundary(shard: Shard, name: str, role: Role) -> tuple[Op, ...]:
     split = (plans.sp == 1) & (plans.tp > 1)
     whole = (plans.sp == 0) & (plans.tp > 1)
 
-    def send(collective: Collective, times: Values) -> Message:
-        return Message(collective, "tensor", shard.hidden_size, plans.tp, np.ones_like(plans.tp), times)
+    def send(collective: Collective, times: Values, hidden: bool = False) -> Message:
+        return Message(collective, "tensor", shard.hidden_size, plans.tp, np.ones_like(plans.tp), times, hidden)
 
     return (
         Op(f"{name} gather", role, "forward", send("all_gather", 1.0 * split)),
         Op(f"{name} scatter", role, "forward", send("reduce_scatter", 1.0 * split)),
         Op(f"{name} reduce", role, "forward", send("all_reduce", 1.0 * whole)),
-        Op(f"{name} gather backward", role, "backward", send("all_gather", 2.0 * split)),
+        Op(f"{name} gather backward", role, "backward", send("all_gather", 1.0 * split)),
+        Op(f"{name} input gathered again", role, "backward", send("all_gather", 1.0 * split, hidden=True)),
         Op(f"{name} scatter backward", role, "backward", send("reduce_scatter", 1.0 * split)),
         Op(f"{name} reduce backward", role, "backward", send("all_reduce", 1.0 * whole)),
     )

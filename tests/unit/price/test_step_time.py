@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 from jobs import job, uncalibrated
 
@@ -109,7 +108,7 @@ def test_hops(sp: bool, stack: str) -> None:
     found = described(asked, tp=4, sp=sp, pp=4, dp=4)
     inside, between = hop_seconds(uncalibrated(asked), found)
     size = whole / 4 if split else whole
-    assert np.asarray(found.hop.size).item() == size
+    assert found.hop_size.item() == size
     gathered = alone(asked, "all_gather", whole, 4, 1, 1) if split and not sp else 0.0
     assert inside[0] == pytest.approx(alone(asked, "point_to_point", size, 2, 1, 1) + gathered)
     assert between[0] == pytest.approx(alone(asked, "point_to_point", size, 2, 8, 1) + gathered)

@@ -42,22 +42,33 @@ def pace(found: Estimate) -> NDArray[np.float64]:
     return found.step_time / found.plans.global_batch
 
 
+def fastest_of_each_mesh(found: Estimate) -> list[int]:
+    """Rows of plans that fit, fastest first, each mesh once; written out rather than vectorised."""
+    seen: set[tuple[int, ...]] = set()
+    rows = []
+    for row in sorted(np.flatnonzero(found.fits), key=lambda row: (pace(found)[row], found.memory.total[row])):
+        mesh = tuple(int(getattr(found.plans, name)[row]) for name in ("tp", "cp", "pp", "ep"))
+        if mesh not in seen:
+            seen.add(mesh)
+            rows.append(int(row))
+    return rows
+
+
 each_job = pytest.mark.parametrize("name", SMALL)
 
 
 @each_job
 def test_the_best_are_the_best_of_all(name: str) -> None:
-    """Of all plans of the space, and of the finer steps around the best of these."""
+    """The fastest of each mesh, of all plans of the space and of the finer steps around the best of these."""
     found, everything = both(name)
-    good = np.flatnonzero(everything.fits)
-    coarse = everything.plans.take(good[np.lexsort((everything.memory.total[good], pace(everything)[good]))][:TOP])
+    coarse = everything.plans.take(fastest_of_each_mesh(everything)[:TOP])
     finer = unique(PlanTable.concatenate([coarse, neighbours(found.job, coarse)]))
-    everything = estimate(found.job, finer, machine(found.job))
-    good = np.flatnonzero(everything.fits)
-    order = good[np.lexsort((everything.memory.total[good], pace(everything)[good]))][:TOP]
-    assert len(found.best.plans) == TOP
-    assert (pace(found.best) == pace(everything)[order]).all()
-    assert found.best.memory.total == pytest.approx(everything.memory.total[order], rel=1e-12)
+    refined = estimate(found.job, finer, machine(found.job))
+    order = fastest_of_each_mesh(refined)[:TOP]
+    assert len(order) > 1
+    assert (pace(found.best) == pace(refined)[order]).all()
+    assert found.best.memory.total == pytest.approx(refined.memory.total[order], rel=1e-12)
+    assert pace(found.best)[0] <= pace(everything)[everything.fits].min()
     assert found.best.fits.all()
     assert (np.diff(pace(found.best)) >= 0).all()
 
