@@ -23,6 +23,8 @@ from simtrain.workload.strategies.pipeline import crossings, exchanges
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 Array = NDArray[np.float64]
+HEADROOM: Final = 0.05
+"""Share of a device's memory that should stay free: what the memory of published runs was usually mispredicted by."""
 WIDEST_FUSED: Final = 2
 """Bytes of the widest element fused attention takes: FlashAttention is 16-bit (arXiv 2205.14135)."""
 TERMS: Final = (
@@ -53,6 +55,11 @@ class Estimate:
     def fits(self) -> NDArray[np.bool_]:
         """Whether the fullest device holds the plan."""
         return self.memory.total <= self.capacity
+
+    @property
+    def roomy(self) -> NDArray[np.bool_]:
+        """Whether it does so with `HEADROOM` to spare."""
+        return self.memory.total <= (1 - HEADROOM) * self.capacity
 
     @property
     def tokens_per_second(self) -> Array:

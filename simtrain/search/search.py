@@ -31,7 +31,7 @@ class Search:
 
     job: Job
     best: Estimate
-    """Plans that fit, the fastest of each mesh, fastest first."""
+    """Plans that fit, with headroom if any does, the fastest of each mesh, fastest first."""
     detail: Detail
     """Of `best`."""
     pareto: Estimate
@@ -115,10 +115,11 @@ def _keep(evaluated: Estimate, tally: Tally, fits: int, top: int) -> _Kept:
     plans = evaluated.plans
     need = evaluated.memory.total
     pace = evaluated.step_time / plans.global_batch
-    good = np.flatnonzero(evaluated.fits)
+    fit = np.flatnonzero(evaluated.fits)
+    good = np.flatnonzero(evaluated.roomy) if evaluated.roomy.any() else fit
     return _Kept(
         best=plans.take(good[ranked(plans.take(good), pace[good], need[good])[:top]]),
-        front=plans.take(good[front(pace[good], need[good])]),
+        front=plans.take(fit[front(pace[fit], need[fit])]),
         closest=plans.take(np.array([need.argmin()])),
         tally=tally,
         fits=fits,

@@ -7,6 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from simtrain.estimate import HEADROOM
 from simtrain.search.search import Search
 from simtrain.search.space import RULES
 from simtrain.spec.job import Job
@@ -22,8 +23,6 @@ WIDE = 130
 """Columns from which reasons stand beside the plans instead of below."""
 SLOWEST_WORTH = 4
 """Times as slow as the fastest beyond which nobody trades time for memory."""
-TIGHT = 0.05
-"""Share of a device's memory below which headroom is less than the memory model's usual error."""
 LEGEND = (
     "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage), dp data, "
     "ep expert (etp tensor inside), zero1/2/3 sharded states, mb microbatch; recomputed: selective, full, full:layers"
@@ -89,7 +88,7 @@ def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     margin = row["memory_margin_bytes"]
     memory = job.cluster.device.memory.value
-    tight = " (tight)" if margin < TIGHT * memory else ""
+    tight = " (tight)" if margin < HEADROOM * memory else ""
     fits = f"fits, {gib(margin)} to spare{tight}" if row["fits"] else f"does NOT fit, {gib(-margin)} too much"
     table.add_row("layout", Text(layout(Plan.model_validate(row["plan"])), style="bold"))
     table.add_row(
