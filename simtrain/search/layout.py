@@ -1,8 +1,8 @@
 """One layout as text fields, checked against a job by the same rules the search uses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ COLUMN_OF: Final = {"cp": "cp_ring", "ulysses": "cp_head"}
 """Options named otherwise than the column they set."""
 CHOICES: Final = {"schedule": SCHEDULES, "recompute": RECOMPUTE, "zero": ("0", "1", "2", "3")}
 AXES: Final = ("tp", "cp", "ulysses", "pp")
+PLAINEST: Final = {"zero": "0", "full_layers": "0", "recompute": "none", "schedule": None, "shard_group": None}
+"""Of an option; 1 of a degree."""
 DERIVED: Final = {"dp", "shard_group"}
 LARGEST: Final = 2**20
 COUNTABLE: Final = 2**40
@@ -69,7 +71,7 @@ class Layout:
                 Problem("--global-batch", sizes, "is several sizes; one layout has one", "name one of them")
             )
         if problems:
-            raise WrongInput(problems)
+            raise WrongInput([*problems, *self._of_the_rest(job, problems)])
         values = self._values(job)
         taken = prod(int(values[axis][0]) for axis in AXES)
         if taken > COUNTABLE:
@@ -85,6 +87,17 @@ class Layout:
         if problems:
             raise WrongInput(problems)
         return table.plan(0)
+
+    def _of_the_rest(self, job: Job, problems: list[Problem]) -> list[Problem]:
+        """What is wrong besides, with the plainest value in place of each that cannot be read."""
+        wrong = {problem.where for problem in problems}
+        plain: dict[str, Any] = {name: PLAINEST.get(name, "1") for name in vars(self) if _flag(name) in wrong}
+        one_batch = job.model_copy(update={"global_batch": job.global_batch[:1]})
+        try:
+            replace(self, **plain).plan(one_batch)
+        except WrongInput as error:
+            return list(error.problems)
+        return []
 
     def _values(self, job: Job) -> Values:
         """Every option that is stated, as an array of length 1; choices as their place in CHOICES."""

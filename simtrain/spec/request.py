@@ -64,13 +64,14 @@ class Request:
             for key in known
             if key in data and text[key] is None
         ]
-        if problems:
-            raise WrongInput(problems)
         here = path.parent
         for key in ("model", "cluster"):
             if (here / (text.get(key) or "")).is_file():
                 text[key] = str(here / str(text[key]))
-        return cls(**text)
+        readable = cls(**{key: value for key, value in text.items() if key in known and value is not None})
+        if problems:
+            raise WrongInput([*problems, *readable.problems()])
+        return readable
 
     def overridden_by(self, other: "Request") -> "Request":
         """This request with every field `other` states."""

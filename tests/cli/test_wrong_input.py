@@ -238,3 +238,36 @@ def test_help_imports_nothing_heavy() -> None:
     code += "sys.exit(bool({'numpy', 'scipy', 'simtrain.spec.base'} & set(sys.modules)))"
     root = str(Path(__file__).parents[2])
     assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False).returncode == 0
+
+
+def test_a_job_file_with_a_wrong_key_reports_the_rest_too(run: Run, tmp_path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text('modle = "x"\ntokens = "nan"\nseq = -1\nglobal_batch = [512, 0]\nstack = 3\n')
+    outcome = refused(run("plan", str(path)))
+    assert len(outcome.errors) == 5
+    for part in ("modle", "--tokens", "--seq", "--global-batch", "stack"):
+        assert part in outcome.err
+
+
+def test_a_layout_with_unreadable_degrees_reports_the_others_too(run: Run) -> None:
+    job = ("llama-3-8b", "dgx-h100", "--gpus", "64", "--seq", "4096", "--global-batch", "64")
+    outcome = refused(run("simulate", *job, "--tp", "3", "--zero", "5", "--micro-batch", "0"))
+    for part in ("--zero", "--micro-batch", "tensor degree divides heads", "does not divide the 64"):
+        assert part in outcome.err
+
+
+def test_more_devices_than_a_users_own_cluster_has(run: Run, tmp_path) -> None:
+    path = tmp_path / "mine.toml"
+    fabric = '[fabric]\nkind = "fat tree"\nlatency = "3 us"\noversubscription = 1\n'
+    path.write_text(f'name = "mine"\nnode = "dgx-h100"\nnodes = 2\n{fabric}')
+    outcome = refused(run("plan", "llama-3-8b", str(path), "--gpus", "32"))
+    assert "more than the 16 devices" in outcome.err
+
+
+@pytest.mark.parametrize("zero", ['value = "0 GB"', 'value = "0 TFLOP/s"'])
+def test_nothing_of_a_device_is_zero(run: Run, tmp_path, zero: str) -> None:
+    unit = "memory" if "GB" in zero else "peak.bf16"
+    path = tmp_path / "mine.toml"
+    node = '[node]\ndevice = "h100-sxm-80gb"\n'
+    path.write_text(f'name = "mine"\nnodes = 1\n{node}[device]\n{unit} = {{ {zero} }}\n')
+    assert "must be more than zero" in refused(run("plan", "llama-3-8b", str(path))).err
