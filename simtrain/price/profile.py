@@ -152,7 +152,7 @@ class Profile:
 
 def attention_kernel(profile: Profile, wanted: str) -> str:
     """What runs where `wanted` ("flash-2", "flash-3", "unfused") is asked for: itself or the newest kernel that can."""
-    return RUNS[profile.architecture].get(wanted, wanted)
+    return RUNS[profile.architecture].get(wanted, wanted) if profile.attention else "unfused"
 
 
 def profile(device: Device) -> Profile:
@@ -191,7 +191,7 @@ def _profile(
         evidence=file.evidence,
         sources=(file.source, *(table.source for table in file.tables.values())),
         matmul=MappingProxyType(_matmul_laws(file, folder, peaks, bandwidth)),
-        attention=MappingProxyType(_attention_laws(file, folder, attention_peak(peaks))),
+        attention=MappingProxyType(_attention_laws(file, folder, attention_peak(peaks)) if HALF & set(peaks) else {}),
         bandwidth=bandwidth,
         memory_efficiency=file.memory.efficiency.value,
         memory_launch=file.memory.launch.value,
@@ -199,6 +199,10 @@ def _profile(
         backward_weight_efficiency=file.matmul.backward_weight.value,
         grouped_efficiency=file.matmul.grouped.value,
     )
+
+
+HALF: Final = {"bf16", "fp16"}
+"""Number formats fused attention runs in; a device without them has none."""
 
 
 def attention_peak(peak: Mapping[str, float]) -> float:

@@ -204,3 +204,42 @@ def test_help_of_the_program(run: Run) -> None:
         assert "Usage: simtrain" in outcome.out + outcome.err
     assert run("--help").code == 0
     assert run().code == 2
+
+
+OLD_DEVICE = """
+name = "old"
+nodes = 2
+[fabric]
+kind = "fat tree"
+latency = "3 us"
+oversubscription = 1
+[node]
+name = "mynode"
+title = "n"
+devices = 4
+scaleup = { kind = "pcie", bandwidth = "12 GB/s", switched = false }
+nic = { count = 1, bandwidth = "100 Gbit/s" }
+host = { memory = "256 GB", device_bandwidth = "12 GB/s" }
+[device]
+name = "p100"
+title = "P100"
+vendor = "NVIDIA"
+architecture = "volta"
+memory = "16 GB"
+memory_bandwidth = "700 GB/s"
+power_limit = "250 W"
+[device.peak]
+fp32 = "10 TFLOP/s"
+"""
+
+
+def test_a_device_without_half_precision(run: Run, tmp_path) -> None:
+    """No fused attention, no bf16: planned in fp32 on laws alone."""
+    path = tmp_path / "old.toml"
+    path.write_text(OLD_DEVICE)
+    outcome = run("plan", "gpt-2", str(path), "--gpus", "8", "--precision", "fp32", "--json")
+    assert outcome.code == 0
+    best = json.loads(outcome.out)["plans"][0]
+    assert 0 < best["mfu"] < 1
+    assert best["measured_share"] == 0
+    assert best["step_time_high_s"] / best["step_time_s"] >= 1.3
