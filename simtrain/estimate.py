@@ -24,7 +24,8 @@ from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 Array = NDArray[np.float64]
 HEADROOM: Final = 0.05
-"""Share of a device's memory that should stay free: what the memory of published runs was usually mispredicted by."""
+"""Share of a device's memory that ranked plans leave free: a judgement, as predicted peaks are off by more than that in
+three of the five published sources with a memory figure (`simtrain score`)."""
 WIDEST_FUSED: Final = 2
 """Bytes of the widest element fused attention takes: FlashAttention is 16-bit (arXiv 2205.14135)."""
 TERMS: Final = (

@@ -32,6 +32,7 @@ def show(
     from simtrain.spec.library import names
     from simtrain.views.document import FORMAT_VERSION
     from simtrain.views.tables import print_facts, print_names
+    from simtrain.workload.parameters import active, total
 
     kinds: dict[str, tuple[tuple[str, ...], Any]] = {
         "devices": (names(load.DEVICES), load.device),
@@ -51,7 +52,10 @@ def show(
         else:
             print_names(console(), {each: getattr(read(each), "title", "") for each in known})
         return
-    data = read(name).model_dump(mode="json")
+    found = read(name)
+    data = found.model_dump(mode="json")
+    if kind == "models":
+        data |= {"parameters": total(found), "active_parameters": active(found)}
     if as_json:
         print_json({"format_version": FORMAT_VERSION, kind.removesuffix("s"): data})
     else:

@@ -29,7 +29,7 @@ def ring(
 def tree(size: Array, local: Number, domains: Number, base: Number, near: Number, far: Number, rate: Number) -> Array:
     """Double binary tree all-reduce (s): up and down a chain of `local` ranks and log2(domains) levels of network.
 
-    Every rank forwards the message twice, so `size` moves at half the bus bandwidth `rate` (tuning.cc; Sanders,
+    Every rank forwards the message twice, so `size` moves at half the bus bandwidth `rate` (NCCL tuning.cc; Sanders,
     Speck and Traeff 2009 for the two complementary trees).
     """
     return base + 2 * ((local - 1) * near + np.log2(domains) * far) + 2 * size / rate
@@ -38,7 +38,7 @@ def tree(size: Array, local: Number, domains: Number, base: Number, near: Number
 def switch(size: Array, base: Number, rate: Number) -> Array:
     """All-reduce in the switches of one domain, NVLS (s): every rank sends and receives the message once at `rate`.
 
-    `rate` is an algorithm bandwidth (size over time), not a bus bandwidth.
+    `rate` is an algorithm bandwidth (size over time), not a bus bandwidth (NCCL tuning.cc, NVLS).
     """
     return base + size / rate
 
@@ -47,7 +47,7 @@ def switch_tree(size: Array, domains: Number, base: Number, far: Number, inside:
     """NVLSTree all-reduce (s): reduced in each domain's switches, then up and down a double tree of domains.
 
     `inside` is the algorithm bandwidth of the switches, `network` the bus bandwidth a domain has outside, of which a
-    tree moves half (tuning.cc: 2 log2(domains) network latencies, the slower of both bandwidths).
+    tree moves half (NCCL tuning.cc: 2 log2(domains) network latencies, the slower of both bandwidths).
     """
     return base + 2 * np.log2(domains) * far + size / np.minimum(inside, network / 2)
 
@@ -55,7 +55,7 @@ def switch_tree(size: Array, domains: Number, base: Number, far: Number, inside:
 def pat(size: Array, members: Number, base: Number, far: Number, per_rank: Number, rate: Number) -> Array:
     """PAT all-gather or reduce-scatter with one rank a domain (s).
 
-    log2(n) network latencies of which 3.5 overlap, plus `per_rank` for every member (tuning.cc); (n - 1)/n of the
+    log2(n) network latencies of which 3.5 overlap, plus `per_rank` for every member (NCCL tuning.cc); (n - 1)/n of the
     message over the bus bandwidth `rate`.
     """
     return base + np.log2(members) * far / 3.5 + members * per_rank + (members - 1) / members * size / rate
@@ -111,5 +111,5 @@ def all_to_all_on_rails(
 
 
 def point_to_point(size: Array, base: Number, rate: Number) -> Array:
-    """One message between two ranks (s): Hockney's latency plus size over `rate`."""
+    """One message between two ranks (s): latency plus size over `rate` (nccl-tests doc/PERFORMANCE.md)."""
     return base + size / rate

@@ -14,8 +14,8 @@ def held_bytes(
 ) -> NDArray[np.float64]:
     """Bytes (B) of one state class on a rank: `parameters` (1) x `element_bytes` (B), over `shards` ranks once sharded.
 
-    All arguments broadcast. ZeRO figure 1: with Psi parameters and N ranks, 2 Psi + 2 Psi + 12 Psi, each term divided
-    by N from its stage on.
+    All arguments broadcast. ZeRO (arXiv 1910.02054) figure 1: with Psi parameters and N ranks, 2 Psi + 2 Psi + 12 Psi,
+    each term divided by N from its stage on.
     """
     over = np.where(np.asarray(stage) >= sharded_from, shards, 1)
     return np.asarray(np.asarray(parameters, float) * element_bytes / over, float)

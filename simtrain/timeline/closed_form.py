@@ -36,11 +36,6 @@ class Pipeline:
     hops: Array
     """Exposed messages between stages."""
 
-    @property
-    def total(self) -> Array:
-        """The whole pipeline."""
-        return self.busy + self.bubble + self.hops
-
 
 def pipeline(plans: PlanTable, count: Stages, forward: Stages, backward: Stages, hops: Hops, hidden: float) -> Pipeline:
     """Time a pipeline whose stages take `forward` and `backward` seconds a microbatch.

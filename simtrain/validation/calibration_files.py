@@ -11,6 +11,8 @@ from simtrain.spec.calibration import DEFAULT, DEVICES, ERRORS, STACKS
 from simtrain.validation.calibrate import NUMBERS, Fitted, Measured, owner, scaled
 
 COMMAND = "simtrain calibrate"
+UNMOVED = 1e-4
+UNSPOKEN = {"value": 1.0, "source": f"{COMMAND}: no run depends on it", "evidence": "assumed"}
 
 
 def documents(runs: list[Measured], fitted: Fitted) -> dict[str, dict[str, Any]]:
@@ -24,6 +26,11 @@ def write(folder: Path, content: Mapping[str, Mapping[str, Any]]) -> None:
     for name, document in content.items():
         with (folder / name).open("wb") as file:
             tomli_w.dump(document, file)
+
+
+def _moved(factor: float) -> bool:
+    """Whether any run spoke on a number: one that none depends on stays where it starts and is not called measured."""
+    return abs(factor - 1) > UNMOVED
 
 
 def _digits(value: float) -> float:
@@ -44,7 +51,10 @@ def _devices(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
         for name, numbers in sorted(found.items()):
             mine = [run for run in runs if owner(run.job, kind) == name]
             sources = [run.source for run in mine]
-            document[name] = {number: _fact(_digits(value), len(mine), sources) for number, value in numbers.items()}
+            document[name] = {
+                number: _fact(_digits(value), len(mine), sources) if _moved(value) else UNSPOKEN
+                for number, value in numbers.items()
+            }
         for number in NUMBERS[kind]:
             default[number] = {
                 "value": _digits(float(np.median([numbers[number] for numbers in found.values()]))),
@@ -60,7 +70,7 @@ def _stacks(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
         mine = [run for run in runs if run.job.stack.name == name]
         values = scaled(mine[0].job.stack, factors)
         document[name] = {}
-        for number in NUMBERS["stack"]:
+        for number in filter(lambda number: _moved(factors[number]), NUMBERS["stack"]):
             value = _digits(getattr(values, number).value)
             written = value if number.endswith("_rate") else f"{value!r} s"
             document[name][number] = _fact(written, len(mine), [run.source for run in mine])
