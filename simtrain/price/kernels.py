@@ -26,11 +26,13 @@ def matmul(profile: Profile, datatype: str, m: ArrayLike, n: ArrayLike, k: Array
     """Forward product C[m, n] = A[m, k] B[k, n], `batch` of them in one launch (sizes 1).
 
     Inside the table the measured row, or log-linear in log2 of the shape between rows; outside, the edge's correction
-    on the law. WrongInput where the device has no such format.
+    on the law. Tables were timed a kernel at a time; in a stream of kernels each follows the last after the device's
+    own start only, so that takes the place of the tables' launch. WrongInput where the device has no such format.
     """
     m, n, k, batch = np.broadcast_arrays(*_floats(m, n, k, batch))
     law = profile.matmul_law(datatype)
-    return _corrected(law.seconds(m, n, k, batch), law.correction, matmul_coordinates(m * batch, n, k))
+    seconds = law.seconds(m, n, k, batch, launch=min(profile.memory_launch, law.numbers.launch))
+    return _corrected(seconds, law.correction, matmul_coordinates(m * batch, n, k))
 
 
 def grouped_matmul(

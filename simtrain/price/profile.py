@@ -63,8 +63,10 @@ class MatmulLaw:
     element_bytes: float
     correction: Correction | None = None
 
-    def seconds(self, m: Array, n: Array, k: Array, batch: Array | float = 1.0) -> Array:
-        """Seconds by the law alone."""
+    def seconds(
+        self, m: Array, n: Array, k: Array, batch: Array | float = 1.0, launch: float | None = None
+    ) -> Array:
+        """Seconds by the law alone; `launch` replaces that of the tables, which were timed a kernel at a time."""
         return np.asarray(
             matmul_seconds(
                 m,
@@ -77,7 +79,7 @@ class MatmulLaw:
                 bandwidth=self.bandwidth,
                 bandwidth_efficiency=self.bandwidth_efficiency,
                 element_bytes=self.element_bytes,
-                launch=self.numbers.launch,
+                launch=self.numbers.launch if launch is None else launch,
             )
         )
 
