@@ -159,7 +159,7 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
         if rows:
             chosen = [works[row] for row in rows]
             m, n, k, batch = (_stack(chosen, field, plans) for field in ("m", "n", "k", "batch"))
-            timed = kernels.matmul(machine.profile, datatype, m, n, k, batch)
+            timed = kernels.matmul(machine.profile, datatype, m, n, k, batch, queued=True)
             slowed = np.where(_stack(chosen, "aligned", plans), 1.0, kernels.UNALIGNED_RATE)
             seconds[rows], measured[rows] = timed.seconds / slowed, timed.measured
     return Timed(seconds / _rate(works, job, machine), measured)

@@ -134,13 +134,14 @@ def _attention(shard: Shard, fused: bool) -> Part:
     turned = passes.rotary(width, stack.fused_elementwise.value).over(elements * rotating)
     rotary = () if model.learned_positions else both_ways("rotary", "norm", turned)
     normed = elements * rotating if model.qk_norm != "none" else 0.0
+    key_norm = both_ways("query key norm", "norm", passes.norm(width, stack.fused_norm.value).over(normed))
     unnormed = normed * width
     norm, norm_saved = _norm(shard, "attention")
     ops = (
         *norm,
         *tensor.boundary(shard, "attention", "projection"),
         *projections,
-        *both_ways("query key norm", "norm", passes.norm(width, stack.fused_norm.value).over(normed)),
+        *(key_norm if model.qk_norm != "none" else ()),
         *rotary,
         *context.messages(shard, query_dim, value_dim),
         *core,

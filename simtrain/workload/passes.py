@@ -15,7 +15,7 @@ SINGLE = 4.0
 
 @dataclass(frozen=True)
 class Passes:
-    """Bytes (B) moved for each element, and kernels, of the forward and of the backward pass."""
+    """Bytes (B) moved for each element, and kernels, of the forward and of the backward pass; a fused step counts as one."""
 
     forward: float
     backward: float
@@ -30,7 +30,7 @@ class Passes:
 def norm(width: float, fused: bool) -> Passes:
     """RMSNorm. Eager: cast, square, mean, scale, cast, weight; backward the products' two gradients each, and casts."""
     if fused:
-        return Passes(2 * width, 3 * width, 1, 2)
+        return Passes(2 * width, 3 * width)
     forward = (width + SINGLE) + 2 * SINGLE + SINGLE + 2 * SINGLE + (SINGLE + width) + 2 * width
     weight = 6 * width
     scale = 6 * SINGLE
@@ -63,7 +63,7 @@ def softmax(width: float, fused: bool, dropout: bool) -> Passes:
     """Scaled, masked softmax of the scores, and dropout; eager: scale, mask, softmax in fp32, cast."""
     dropped, masked = (2 * width + 1, 1) if dropout else (0.0, 0)
     if fused:
-        return Passes(2 * width + dropped, 3 * width + dropped, 1 + masked, 1 + masked)
+        return Passes(2 * width + dropped, 3 * width + dropped)
     forward = 2 * width + (2 * width + 1) + (width + SINGLE) + (SINGLE + width)
     backward = (width + SINGLE) + 3 * SINGLE + (SINGLE + width) + (2 * width + 1) + 2 * width
     return Passes(forward + dropped, backward + dropped, 4 + masked, 5 + masked)
