@@ -117,9 +117,9 @@ def point_to_point(size: Array, base: Number, rate: Number) -> Array:
 
 
 def spread(members: Number) -> Array:
-    """Standard deviations by which the last of n independent ranks arrives after the mean: E of the largest of n normals.
+    """Standard deviations (1) by which the last of n independent ranks arrives after the mean.
 
-    Blom's approximation of order statistics, inverse normal of (n - 3/8) / (n + 1/4) (Blom 1958, Statistical Estimates
+    The expected largest of n normals by Blom's approximation of order statistics, inverse normal of (n - 3/8) / (n + 1/4) (Blom 1958, Statistical Estimates
     and Transformed Beta-Variables); exact within 5 % for n >= 2, nothing for n = 1.
     """
     n = np.maximum(np.asarray(members, float), 1.0)

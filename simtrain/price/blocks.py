@@ -85,10 +85,14 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
     layer = block.name in ("dense", "moe")
-    for phase, passes, parts in (("forward", 1, forward), ("backward", 2, backward)):
+    once = job.stack.layer_kernels.value
+    for parts, launched in (
+        (forward, once + _beyond_one(block, "forward")),
+        (backward, 2 * once + _beyond_one(block, "backward")),
+    ):
         _overlap(parts, job)
         if layer:
-            _launch(parts, job, passes * job.stack.layer_kernels.value + _beyond_one(block, phase))
+            _launch(parts, job, launched)
     return BlockTime(forward, backward, selective, measured, priced)
 
 

@@ -219,9 +219,10 @@ def head(shard: Shard) -> Block:
     gathered = Message("all_gather", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
     returned = Message("all_reduce", "tensor", shard.hidden_size, plans.tp, ones, parallel * (1 - plans.sp))
     scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
+    product = Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True, aligned=aligned)
     ops = (
         *both_ways("final norm", "norm", Elementwise(2 * size, 3 * size)),
-        *both_ways("logits", "loss", Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True, aligned=aligned)),
+        *both_ways("logits", "loss", product),
         *both_ways("loss", "loss", Elementwise(4 * logits, 2 * logits)),
         Op("loss reduce", "loss", "forward", reduced),
         Op("head gather", "loss", "forward", gathered),

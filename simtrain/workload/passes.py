@@ -1,8 +1,8 @@
 """Memory traffic of element-wise operations, fused into one kernel or eager: a kernel for every step.
 
-Counts are derivations: each kernel reads its operands and writes its result once; `w` is the bytes of an activation, and
-eager code computes norms and softmax in fp32 (4 bytes), as PyTorch's documentation of mixed precision asks
-(torch.amp, "ops that autocast to float32").
+Counts are derivations: each kernel reads its operands and writes its result once. `width` is the bytes of an activation;
+eager code computes norms and softmax in fp32, as PyTorch's documentation of mixed precision asks (torch.amp, "ops that
+autocast to float32").
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ SINGLE = 4.0
 
 @dataclass(frozen=True)
 class Passes:
-    """Bytes (B) moved for each element, and kernels, of the forward and of the backward pass; a fused step counts as one."""
+    """Bytes (B) moved for each element, and kernels, of the forward and of the backward pass."""
 
     forward: float
     backward: float
