@@ -119,8 +119,9 @@ def point_to_point(size: Array, base: Number, rate: Number) -> Array:
 def spread(members: Number) -> Array:
     """Standard deviations (1) by which the last of n independent ranks arrives after the mean.
 
-    The expected largest of n normals by Blom's approximation of order statistics, inverse normal of (n - 3/8) / (n + 1/4) (Blom 1958, Statistical Estimates
-    and Transformed Beta-Variables); exact within 5 % for n >= 2, nothing for n = 1.
+    The expected largest of n normals by Blom's approximation of order statistics, the inverse normal of
+    (n - 3/8) / (n + 1/4) (Blom 1958, Statistical Estimates and Transformed Beta-Variables); exact within 5 % for
+    n >= 2, nothing for n = 1.
     """
     n = np.maximum(np.asarray(members, float), 1.0)
     return np.where(n > 1, ndtri((n - 0.375) / (n + 0.25)), 0.0)

@@ -63,7 +63,7 @@ class Stack(Spec):
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
-    """Kernels in one dense layer's forward pass, one for each element-wise step; its backward pass has twice as many."""
+    """Kernels in one dense layer's forward pass, one an element-wise step; its backward pass has twice as many."""
     collective_wait: Fact[Duration]
     """Spread (one standard deviation) of the moments at which ranks arrive at a blocking collective in a layer."""
     microbatch_overhead: Fact[Duration]
