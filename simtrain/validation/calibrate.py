@@ -188,7 +188,7 @@ class Fit:
             if progress is not None:
                 progress(done, ITERATIONS)
             jacobian = self.jacobian(x, error)
-            step = self._solve(jacobian, error, x, np.ones(len(error), dtype=bool))
+            step = self._solve(jacobian, error, x)
             for shrink in (1.0, 0.5, 0.25):
                 tried = x + shrink * step
                 next_error = self.log_error(tried)
@@ -204,7 +204,7 @@ class Fit:
         left_out = error.copy()
         for sweep in range(len(self.sweeps)):
             out = self.sweep == sweep
-            step = self._solve(jacobian, error, x, ~out)
+            step = self._solve(jacobian, error, x, out)
             left_out[out] = error[out] + jacobian[out] @ step
         return Fitted(self._numbers(x), error, left_out)
 
@@ -214,11 +214,16 @@ class Fit:
     def _cost(self, error: Array, x: Array) -> float:
         return float(np.sum(np.log1p((error * self.weight) ** 2)) + np.sum((x / self.prior) ** 2))
 
-    def _solve(self, jacobian: Array, error: Array, x: Array, used: NDArray[np.bool_]) -> Array:
-        weight = self._robust(error)[used, None]
-        design = np.concatenate([jacobian[used] * weight, np.diag(1 / self.prior)])
-        target = np.concatenate([-error[used] * weight[:, 0], -x / self.prior])
-        return np.asarray(lsq_linear(design, target, bounds=(-np.inf, self.upper - x + EDGE)).x)
+    def _solve(self, jacobian: Array, error: Array, x: Array, out: NDArray[np.bool_] | None = None) -> Array:
+        """The bounded step by the normal equations, of all runs less those left `out`."""
+        design = jacobian * self._robust(error)[:, None]
+        target = -error * self._robust(error)
+        if out is not None:
+            design, target = design[~out], target[~out]
+        square = design.T @ design + np.diag(self.prior**-2)
+        root = np.linalg.cholesky(square)
+        goal = np.linalg.solve(root, design.T @ target - x / self.prior**2)
+        return np.asarray(lsq_linear(root.T, goal, bounds=(-np.inf, self.upper - x + EDGE)).x)
 
     def _numbers(self, x: Array) -> Numbers:
         numbers: Numbers = {kind: {} for kind in NUMBERS}

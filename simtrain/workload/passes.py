@@ -1,6 +1,6 @@
 """Memory traffic of element-wise operations, fused into one kernel or eager: a kernel for every step.
 
-Counts are derivations: each kernel reads its operands and writes its result once. `width` is the bytes of an activation; eager
+Counts are derivations: each kernel reads its operands and writes its result once, `width` bytes an activation; eager
 code computes norms and softmax in fp32, as PyTorch's documentation of mixed precision asks (torch.amp, "ops that
 autocast to float32").
 """
