@@ -23,13 +23,13 @@ def _norm(shard: Shard, name: str) -> Part:
     mask = shard.sequence_tokens * job.model.hidden if stack.dropout.value else 0.0
     passes = 3 if stack.fused_elementwise.value else 7
     norms = job.model.norms_per_layer / 2
+    normed = norms * size * stack.elementwise_passes.value
     ops = (
-        *both_ways(f"{name} norm", "norm", Elementwise(2 * norms * size, 3 * norms * size)),
+        *both_ways(f"{name} norm", "norm", Elementwise(2 * normed, 3 * normed)),
         *both_ways(f"{name} residual", "residual", Elementwise(passes * size + mask, 2 * size + mask)),
     )
     output = min(norms, 1.0) * shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
-    dropped = output if "norm" in stack.selective else 0.0
-    return ops, Saved(norms * size + output + mask, dropped)
+    return ops, Saved(norms * size + output + mask, output * stack.rebuilt("norm"))
 
 
 def _core_attention(shard: Shard, fused: bool) -> Part:
@@ -52,7 +52,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
             *both_ways("heads joined", "core attention", Elementwise(2 * output, 2 * output)),
         )
         kept = scores * (2 * width + 1 if dropout else width)
-        return ops, Saved(kept + output, kept if "core attention" in shard.job.stack.selective else 0.0)
+        return ops, Saved(kept + output, kept * shard.job.stack.rebuilt("core attention"))
     windowed = model.windowed_layers / model.layers
     shapes = [(1 - windowed, None), (windowed, model.window.size if model.window else None)]
     kernel_dim = (head_dim + value_dim) / 2
@@ -68,8 +68,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
         )
     )
     statistics = 4 * batch * heads * query
-    dropped = output + statistics if "core attention" in shard.job.stack.selective else 0.0
-    return ops, Saved(output + statistics, dropped)
+    return ops, Saved(output + statistics, (output + statistics) * shard.job.stack.rebuilt("core attention"))
 
 
 def _bias_gradient(shard: Shard, name: str, biased: bool, width: Array | float) -> tuple[Op, ...]:
@@ -108,13 +107,14 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
 
 
 def _attention(shard: Shard, fused: bool) -> Part:
-    model, precision = shard.job.model, shard.job.precision
+    model, precision, stack = shard.job.model, shard.job.precision, shard.job.stack
     projections, projected = _projections(shard)
     core, core_saved = _core_attention(shard, fused)
     query_dim, value_dim = shard.job.model.head_dims
     rotating = model.latent.rope_head_dim if model.latent else query_dim
     rotated = shard.tokens * (shard.heads + shard.kv_heads) * rotating * precision.activation_bytes
-    rotary = () if model.learned_positions else both_ways("rotary", "norm", Elementwise(2 * rotated, 2 * rotated))
+    turned = 2 * rotated * stack.elementwise_passes.value
+    rotary = () if model.learned_positions else both_ways("rotary", "norm", Elementwise(turned, turned))
     unnormed = rotated if model.qk_norm != "none" else 0.0
     norm, norm_saved = _norm(shard, "attention")
     ops = (
@@ -129,8 +129,8 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
     kept = norm_saved.kept + projected + unnormed + core_saved.kept
-    dropped = norm_saved.dropped + core_saved.dropped
-    return ops, Saved(kept, dropped + unnormed if "norm" in shard.job.stack.selective else dropped)
+    dropped = norm_saved.dropped + core_saved.dropped + projected * stack.rebuilt("projection")
+    return ops, Saved(kept, dropped + unnormed * stack.rebuilt("norm"))
 
 
 def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
@@ -139,14 +139,16 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     width, halves = job.precision.activation_bytes, 2 if gated else 1
     local = ffn / shard.plans.tp
     between = shard.tokens * local * width
+    passed = between * job.stack.elementwise_passes.value
     ops = (
         *both_ways(f"{name} up", "projection", Matmul(shard.tokens, halves * local, job.model.hidden)),
-        *both_ways(f"{name} activation", "activation", Elementwise((halves + 1) * between, (2 * halves + 1) * between)),
+        *both_ways(f"{name} activation", "activation", Elementwise((halves + 1) * passed, (2 * halves + 1) * passed)),
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
         *_bias_gradient(shard, name, job.model.mlp_bias, halves * local + job.model.hidden),
     )
     activated = shard.tokens * local * job.precision.matmul_input_bytes
-    return ops, Saved(halves * between + activated, activated if "activation" in job.stack.selective else 0.0)
+    dropped = activated * job.stack.rebuilt("activation") + halves * between * job.stack.rebuilt("projection")
+    return ops, Saved(halves * between + activated, dropped)
 
 
 def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
