@@ -150,14 +150,15 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
     seconds, measured = np.zeros((len(works), plans)), np.zeros((len(works), plans))
     precision, sensitive = job.precision, np.array([work.sensitive for work in works])
     wide = np.where(sensitive, 1.0, precision.wide_layers)[:, None]
-    for datatype, share in ((precision.matmul, 1 - wide), (precision.sensitive_matmul, wide)):
+    narrow = (1 - wide) / precision.recipe_rate
+    for datatype, share in ((precision.matmul, narrow), (precision.sensitive_matmul, wide)):
         rows = [row for row in range(len(works)) if share[row, 0]]
         if rows:
             chosen = [works[row] for row in rows]
             m, n, k, batch = (_stack(chosen, field, plans) for field in ("m", "n", "k", "batch"))
             timed = kernels.matmul(machine.profile, datatype, m, n, k, batch)
             seconds[rows] += share[rows] * timed.seconds
-            measured[rows] += share[rows] * timed.measured
+            measured[rows] = np.maximum(measured[rows], timed.measured)
     return Timed(seconds / _rate(works, job, machine), measured)
 
 

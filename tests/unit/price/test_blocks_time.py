@@ -158,6 +158,18 @@ def test_layers_kept_wide_run_in_the_sensitive_format() -> None:
     assert products(0.25) == pytest.approx(0.75 * products(0.0) + 0.25 * products(1.0))
 
 
+def test_a_slower_recipe_slows_the_narrow_products_only() -> None:
+    plans = PlanTable.of([Plan()])
+    tensor, row = (job("llama-3-8b", gpus=8, seq=4096, precision=name) for name in ("fp8-tensorwise", "fp8-rowwise"))
+    for make, slower in ((lambda a: blocks.layer(Shard(a, plans), False, True), 1 / 0.78), (head_of, 1.0)):
+        fast, slow = (timed(asked, make(asked), plans).forward[MATMUL, 0] for asked in (tensor, row))
+        assert slow == pytest.approx(slower * fast)
+
+
+def head_of(asked: Job) -> Block:
+    return blocks.head(Shard(asked, PlanTable.of([Plan()])))
+
+
 def test_a_capped_clock_slows_products_and_attention() -> None:
     plans = PlanTable.of([Plan()])
     asked = job("llama-3-8b", gpus=8, seq=4096)
