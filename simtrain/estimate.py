@@ -6,12 +6,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.laws.power import capped_clock
 from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, LAUNCH, BlockTime, Machine, block_time, summed
 from simtrain.price.collectives import network
 from simtrain.price.profile import UNFUSED, attention_kernel, profile
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.price.uncertainty import relative_width
+from simtrain.spec import load
 from simtrain.spec.calibration import device_rates, left_out
+from simtrain.spec.hardware import Device
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.timeline.closed_form import Hops, exposed_gather, exposed_reduction, gathered_behind, pipeline
@@ -99,8 +102,17 @@ def machine(job: Job) -> Machine:
         profile=device,
         network=network(job.cluster, job.domain),
         attention_kernel=attention_kernel(device, wanted),
+        clock=_clock(described),
         rates=device_rates(described.profile, described.name, described.architecture),
     )
+
+
+def _clock(device: Device) -> float:
+    """Sustained clock over that of the device the kernels were measured on."""
+    if device.profile is None or device.idle_power is None:
+        return 1.0
+    measured = load.device(device.profile)
+    return capped_clock(device.power_limit.value, measured.power_limit.value, device.idle_power.value)
 
 
 def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:
@@ -160,15 +172,16 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     hops = _hops(described, on)
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, stack.overlap.pipeline.value)
     gathers, gathering = sync.gather[:, spread], stack.overlap.parameter_gathering.value
+    again = gathers * (1 + full) if stack.messages.gathered_to_rebuild.value else gathers
     reduction = exposed_reduction(
         plans,
         layout.position[:, spread],
         sync.reduction[:, spread],
         stage_backward,
         stack.overlap.gradient_reduction.value,
-        taken=gathered_behind(plans, gathers, stage_backward, gathering),
+        taken=gathered_behind(plans, again, stage_backward, gathering),
     )
-    gather = exposed_gather(plans, gathers, stage_forward, stage_backward, gathering)
+    gather = exposed_gather(plans, gathers, again, stage_forward, stage_backward, gathering)
     mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp
     idle = np.maximum(run.busy + run.bubble - plans.microbatches * summed(mean), 0.0)
     update = sync.update.max(axis=0)[spread]
@@ -220,6 +233,6 @@ def _block_flops(block: Block, job: Job) -> tuple[Array, Array, Array]:
     for op in block.ops:
         flops = getattr(op.work, "flops", 0.0) * op.weight
         sums[op.phase] += flops
-        if op.phase == "forward" and op.role in job.stack.selective:
-            sums["again"] += flops
+        if op.phase == "forward":
+            sums["again"] += flops * job.stack.rebuilt(op.role)
     return sums["forward"], sums["backward"], sums["again"]

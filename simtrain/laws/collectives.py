@@ -27,6 +27,17 @@ def ring(
     return base + latency + passes * (members - 1) / members * size / rate
 
 
+def chain(
+    size: Array, members: Number, domains: Number, base: Number, near: Number, far: Number, rate: Number
+) -> Array:
+    """Broadcast down a ring of n ranks (s): every hop passes the message on as it comes in.
+
+    (n - domains) near + (domains - 1) far of latency, the wait for a hop's first chunk included, and the message once
+    over the bus bandwidth `rate` (NCCL tuning.cc, ring broadcast: nsteps = n; Thakur et al. 2005 section 4.5).
+    """
+    return base + (members - domains) * near + (domains - 1) * far + size / rate
+
+
 def tree(size: Array, local: Number, domains: Number, base: Number, near: Number, far: Number, rate: Number) -> Array:
     """Double binary tree all-reduce (s): up and down a chain of `local` ranks and log2(domains) levels of network.
 

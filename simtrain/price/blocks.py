@@ -42,6 +42,8 @@ class Machine:
     network: Network
     attention_kernel: str
     rates: DeviceRates
+    clock: float = 1.0
+    """Sustained clock over that of the device whose measurements the profile holds."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,10 @@ def summed(rows: Parts) -> Parts:
 def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTime:
     """Price every op of `block` for its `plans` rows and hide what the stack overlaps."""
     times = _price([op.work for op in block.ops], job, machine, plans)
-    rates = machine.rates
+    rates, unfused = machine.rates, machine.attention_kernel in UNFUSED
     sustained = {
-        MATMUL: rates.matmul.value,
-        ATTENTION: (rates.unfused_attention if machine.attention_kernel in UNFUSED else rates.attention).value,
+        MATMUL: rates.matmul.value * machine.clock,
+        ATTENTION: machine.clock * (rates.unfused_attention if unfused else rates.attention).value,
         ELEMENTWISE: rates.elementwise.value,
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
@@ -80,8 +82,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         row = _category(op)
         seconds = time.seconds * op.weight / sustained.get(row, 1.0)
         (forward if op.phase == "forward" else backward)[row] += seconds
-        if op.phase == "forward" and op.role in job.stack.selective and not isinstance(op.work, Message):
-            selective[row] += seconds
+        if op.phase == "forward" and not isinstance(op.work, Message):
+            selective[row] += seconds * job.stack.rebuilt(op.role)
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
     layer = block.name in ("dense", "moe")
@@ -156,16 +158,20 @@ def _rate(works: Sequence[Matmul] | Sequence[GroupedMatmul], job: Job, machine: 
 
 
 def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) -> Timed:
-    """Each in the matmul format of the job, or the wider one where it is sensitive."""
+    """Each in the matmul format of the job, or the wider one where it is sensitive or its layer is kept wide."""
     seconds, measured = np.zeros((len(works), plans)), np.zeros((len(works), plans))
-    for sensitive, datatype in ((False, job.precision.matmul), (True, job.precision.sensitive_matmul)):
-        rows = [row for row, work in enumerate(works) if work.sensitive == sensitive]
+    precision, sensitive = job.precision, np.array([work.sensitive for work in works])
+    wide = np.where(sensitive, 1.0, precision.wide_layers)[:, None]
+    narrow = (1 - wide) / precision.recipe_rate
+    for datatype, share in ((precision.matmul, narrow), (precision.sensitive_matmul, wide)):
+        rows = [row for row in range(len(works)) if share[row, 0]]
         if rows:
             chosen = [works[row] for row in rows]
             m, n, k, batch = (_stack(chosen, field, plans) for field in ("m", "n", "k", "batch"))
             timed = kernels.matmul(machine.profile, datatype, m, n, k, batch, queued=True)
             slowed = np.where(_stack(chosen, "aligned", plans), 1.0, kernels.UNALIGNED_RATE)
-            seconds[rows], measured[rows] = timed.seconds / slowed, timed.measured
+            seconds[rows] += share[rows] * timed.seconds / slowed
+            measured[rows] = np.maximum(measured[rows], timed.measured)
     return Timed(seconds / _rate(works, job, machine), measured)
 
 

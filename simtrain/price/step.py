@@ -10,7 +10,6 @@ from simtrain.price.blocks import Machine, link_rate
 from simtrain.price.collectives import Group
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
-from simtrain.workload.op import Collective
 from simtrain.workload.parameters import parameters
 from simtrain.workload.program import Program, StatePart
 from simtrain.workload.strategies.pipeline import Stages
@@ -37,15 +36,19 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
     plans = part.spread.rows
     wire = max(job.stack.reduction_bytes.value, job.precision.minimum_gradient_bytes)
     reduction, gather, update, accumulation = (np.zeros_like(part.layout.layers) for _ in range(4))
+    messages = job.stack.messages
+    tensors = np.maximum(part.layout.layers, 1) * messages.layer.value
     for kind in (part.states.dense, part.states.expert):
-        pieces = np.where(
-            plans.zero == 3,
-            np.maximum(part.layout.layers, 1),
-            np.maximum(kind.parameters * wire / job.stack.bucket.value, 1),
-        )
-        reduced = _reduce(machine, kind, kind.parameters * wire, pieces, plans.zero)
+        buckets = np.maximum(kind.parameters * wire / job.stack.bucket.value, 1)
+        pieces = np.where(plans.zero == 3, tensors, buckets)
+        listed = pieces * kind.shards * messages.member.value * ((plans.zero == 3) & (kind.parameters > 0))
+        reduced = _reduce(machine, kind, kind.parameters * wire, pieces, plans.zero) + listed
         whole = kind.parameters * job.precision.gathered_weight_bytes
-        gathered = _over(machine, "all_gather", whole, pieces, *_shards(machine, kind))
+        gathered = _over(machine, "all_gather", whole, pieces, *_shards(machine, kind)) + listed
+        if messages.broadcast.value:
+            owners = np.minimum(kind.shards, tensors)
+            sent = _over(machine, "broadcast", whole, owners, *_shards(machine, kind))
+            gathered = np.where(plans.zero == 3, gathered, sent)
         reduction += reduced
         gather += np.where(plans.zero >= 1, gathered, 0.0)
         update += _pass(machine, updated(job, plans, kind) * update_bytes(job))
@@ -78,7 +81,7 @@ def _replicas(machine: Machine, kind: Holding) -> tuple[NDArray[np.float64], Gro
 
 
 def _over(
-    machine: Machine, name: Collective, size: Stages, pieces: Stages, degree: NDArray[np.float64], group: Group
+    machine: Machine, name: collectives.Kind, size: Stages, pieces: Stages, degree: NDArray[np.float64], group: Group
 ) -> Stages:
     """One collective of `size` bytes in `pieces` equal parts; nothing where the group is a single rank."""
     seconds = collectives.collective_seconds(machine.network, name, size / pieces, group).seconds * pieces

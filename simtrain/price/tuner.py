@@ -10,8 +10,8 @@ from simtrain.price.network import Network
 from simtrain.price.tuning import Tuning, tuning
 
 Array = NDArray[np.float64]
-Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
-KINDS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point")
+Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point", "broadcast"]
+KINDS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point", "broadcast")
 _LL, _LL128, _SIMPLE = range(3)
 
 
@@ -46,6 +46,9 @@ def _inside(network: Network, kind: Kind, size: Array, members: Array, local: Ar
     if kind == "all_to_all":
         start, peer = slow * base.all_to_all.value, slow * base.peer.value
         return laws.all_to_all(size, members, members, start, peer, factors.all_to_all.value * rate, np.inf)
+    if kind == "broadcast":
+        hop = _passed_on(network, size, rate)
+        return laws.chain(size, members, 1.0, slow * base.ring.value[_SIMPLE], hop, 0.0, rate)
     passes = 2.0 if kind == "all_reduce" else 1.0
     cap = network.architecture.low_latency.value[0]
     best = np.full(size.shape, np.inf)
@@ -62,6 +65,12 @@ def _inside(network: Network, kind: Kind, size: Array, members: Array, local: Ar
         in_switch = laws.switch(size, slow * base.switch.value, _switch_rate(network))
         best = np.where(members >= _switch_members(network), np.minimum(best, in_switch), best)
     return best
+
+
+def _passed_on(network: Network, size: Array, rate: Array) -> Array:
+    """Seconds of a broadcast's hop inside a domain: latency, and the first chunk."""
+    latency = network.architecture.latency.value * network.link.ring.value[_SIMPLE]
+    return latency + laws.pipeline_fill(size, tuning().network.in_flight.value, rate)
 
 
 def _switch_rate(network: Network) -> float:
@@ -98,6 +107,10 @@ def _across(network: Network, kind: Kind, size: Array, members: Array, local: Ar
         return far_peers + exchange(size, members, local, start, peer, within, outside.pair_factor.value * adapter)
     leaving = local * outside.stream_factor.value * adapter
     bus = np.minimum(np.where(local > 1, rate, np.inf), leaving)
+    if kind == "broadcast":
+        near = _passed_on(network, size, rate)
+        far = outside.ring.value[_SIMPLE] + wait + laws.pipeline_fill(size, outside.in_flight.value, leaving)
+        return laws.chain(size, members, domains, slow * base.ring.value[_SIMPLE], near, far, bus)
     passes = 2.0 if kind == "all_reduce" else 1.0
     cap = np.where(domains > 2, *network.architecture.low_latency.value[:0:-1])
     best = _rings_across(network, constants, passes, size, members, domains, bus, cap, wait)

@@ -29,6 +29,12 @@ class Precision(Spec):
     activation_bytes: ElementBytes
     matmul_input_bytes: ElementBytes
     """A saved input of a matrix multiply (1 under fp8)."""
+    tensor_gather_bytes: ElementBytes | None = None
+    """Of a product's input on the wire of a tensor group, where it is narrowed before it is gathered."""
+    recipe_rate: Annotated[float, Field(gt=0, le=1)] = 1
+    """Rate of the recipe's products, casts included, over those with one scale a tensor."""
+    wide_layers: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the layers whose products stay in the sensitive format."""
     source: str
 
 

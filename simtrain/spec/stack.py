@@ -1,12 +1,13 @@
 """What a training framework does: fusion, overlap, buffers. Facts about software, in profiles/stacks/*.toml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from simtrain.spec.base import Duration, Fact, Size, Spec
+from simtrain.spec.base import Duration, Evidence, Fact, Size, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual"]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
 
 
@@ -19,6 +20,26 @@ class Overlap(Spec):
     context: Fact[Fraction]
     expert: Fact[Fraction]
     pipeline: Fact[Fraction]
+
+
+class Messages(Spec):
+    """How sharded states travel between their ranks."""
+
+    layer: Fact[Annotated[int, Field(ge=1)]]
+    """Collectives one layer's states take where parameters are sharded: its tensors, or 1 for a flat layer."""
+    member: Fact[Duration]
+    """What a collective costs for each of its ranks on top, where the library is handed a list of pieces."""
+    gathered_to_rebuild: Fact[bool]
+    """Whether a layer recomputed in full is gathered for it, dropped, and gathered again for its gradients."""
+    broadcast: Fact[bool]
+    """Updated weights (ZeRO 1, 2) sent out by the rank that owns them, tensor by tensor, instead of gathered."""
+
+
+def _flat(value: Any) -> Fact[Any]:
+    return Fact(value=value, source="flat layers and buckets unless a stack says otherwise", evidence=Evidence.ASSUMED)
+
+
+FLAT: Final = Messages(layer=_flat(1), member=_flat("0 us"), gathered_to_rebuild=_flat(False), broadcast=_flat(False))
 
 
 class Stack(Spec):
@@ -60,6 +81,8 @@ class Stack(Spec):
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
     selective: tuple[Literal["core attention", "norm", "activation"], ...]
     """Roles whose outputs selective recomputation rebuilds."""
+    selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
+    """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
@@ -76,4 +99,10 @@ class Stack(Spec):
     """Device memory outside the allocator: driver context, libraries, communicators."""
     fragmentation: Fact[Fraction]
     """Share of allocated memory lost between blocks."""
+    messages: Messages = FLAT
     overlap: Overlap
+
+    def rebuilt(self, role: str) -> float:
+        """Share of a role's operations that selective recomputation runs again."""
+        part = next((share for partly, share in self.selective_part.items() if partly == role), 0.0)
+        return 1.0 if role in self.selective else part

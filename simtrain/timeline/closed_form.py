@@ -87,9 +87,14 @@ def gathered_behind(plans: PlanTable, gather: Stages, backward: Stages, overlap:
     return np.where(plans.zero == 3, np.minimum(overlap * gather, backward), 0.0)
 
 
-def exposed_gather(plans: PlanTable, gather: Stages, forward: Stages, backward: Stages, overlap: float) -> Array:
-    """Parameter gathering that shows (s): once after the update (ZeRO 1, 2), or before every pass (ZeRO 3)."""
+def exposed_gather(
+    plans: PlanTable, gather: Stages, again: Stages, forward: Stages, backward: Stages, overlap: float
+) -> Array:
+    """Parameter gathering that shows (s): once after the update (ZeRO 1, 2), or before every pass (ZeRO 3).
+
+    `again` is what the backward pass gathers.
+    """
     ahead = gather - np.minimum(overlap * gather, forward)
-    back = gather - gathered_behind(plans, gather, backward, overlap)
+    back = again - gathered_behind(plans, again, backward, overlap)
     every = plans.microbatches * (ahead + back)
     return np.asarray(np.where(plans.zero == 3, every, ahead).max(axis=0))

@@ -15,7 +15,7 @@ from simtrain.spec.plan import Plan
 from simtrain.spec.stack import Stack
 from simtrain.validation.corpus import Corpus, Row
 from simtrain.validation.fabric import on_its_network, with_nodes_of
-from simtrain.validation.setup import Setup, Source, setup
+from simtrain.validation.setup import Setup, Source, Variant, setup
 from simtrain.validation.shapes import shape
 
 SCHEDULES: Final[Mapping[str, str]] = {
@@ -183,7 +183,8 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     assert row.seq is not None
     network = _step_of(row.net_all_reduce_gbps)
     at = (row.model, row.seq, row.gpus, row.gpus_per_node, row.inter, cluster, precision)
-    key = (*at, settings.stack(row), row.attention_kernel, network)
+    variants = settings.variants(row)
+    key = (*at, settings.stack(row), row.attention_kernel, variants, network)
     if key not in jobs:
         data = {
             "model": shape(row.model, stated, row.seq),
@@ -193,7 +194,7 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
             "global_batch": (row.global_batch,),
             "precision": load.precision(precision),
             "optimizer": load.optimizer("adamw"),
-            "stack": _stack(settings.stack(row), row.attention_kernel),
+            "stack": _varied(_stack(settings.stack(row), row.attention_kernel), variants),
         }
         jobs[key] = checked(Job, data, "job")
     return jobs[key]
@@ -227,5 +228,19 @@ def _stack(name: str, kernel: str) -> Stack:
     return stack.model_copy(update=update)
 
 
+def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
+    """The stack with the options that a row's notes name."""
+    for variant in variants:
+        update: dict[str, Any] = {}
+        for name in ("fused_elementwise", "fused_norm"):
+            if getattr(variant, name) is not None:
+                update[name] = _stated(getattr(variant, name), variant.reason)
+        if variant.tensor_overlap is not None:
+            overlap = _stated(variant.tensor_overlap, variant.reason)
+            update["overlap"] = stack.overlap.model_copy(update={"tensor": overlap})
+        stack = stack.model_copy(update=update)
+    return stack
+
+
 def _stated(value: Any, reason: str) -> Fact[Any]:
-    return Fact(value=value, source=f"the run's own attention kernel: {reason}", evidence=Evidence.DATA_SHEET)
+    return Fact(value=value, source=f"the run's own words: {reason}", evidence=Evidence.DATA_SHEET)

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from simtrain.spec.base import Spec, checked
 from simtrain.spec.library import path_of, read_toml
-from simtrain.spec.stack import AttentionKernel
+from simtrain.spec.stack import AttentionKernel, Fraction
 from simtrain.validation.corpus import PUBLISHED, Row
 
 T = TypeVar("T")
@@ -29,16 +29,28 @@ class StackOf(Spec):
     reason: str
 
 
+class Variant(Spec):
+    """Options of a run that its table has no column for: the words in its notes, and what they change in the stack."""
+
+    notes: str
+    """Occurs in the notes in lower case."""
+    fused_elementwise: bool | None = None
+    fused_norm: bool | None = None
+    tensor_overlap: Fraction | None = None
+    reason: str
+
+
 class Source(Spec):
     """How one source's rows are read where the row itself says nothing."""
 
     stack: Choice[str]
     stacks: tuple[StackOf, ...] = ()
     """Tried in order before `stack`."""
+    variants: tuple[Variant, ...] = ()
     clusters: dict[str, Choice[str]] = Field(default={})
     """Cluster by GPU; others as in the file's own [clusters]."""
     precisions: dict[str, Choice[str]] = Field(default={})
-    """Number formats by the precision column; others as in the file's own [precisions]."""
+    """Number formats by the precision_detail or the precision column; others as in the file's own [precisions]."""
     recompute: Choice[Literal["none", "selective", "full"]]
     """What an unknown recompute means."""
     micro_batch: Choice[PositiveInt]
@@ -87,6 +99,11 @@ class Setup(Spec):
         chosen = (s.stack for s in source.stacks if row.software.startswith(s.software))
         return next(chosen, source.stack.value)
 
+    def variants(self, row: Row) -> tuple[Variant, ...]:
+        """The variants of its source's stack that a row's notes name."""
+        words = row.notes.lower()
+        return tuple(variant for variant in self.source(row).variants if variant.notes in words)
+
     def kernel(self, words: str) -> Kernel | None:
         """What a row's attention_kernel changes: its own entry, else that of `flash` if it names one; None: unknown."""
         return self.attention_kernels.get(words) or (self.attention_kernels["flash"] if "flash" in words else None)
@@ -98,7 +115,8 @@ class Setup(Spec):
 
     def precision(self, row: Row) -> str | None:
         """Name of a row's number formats; None: not expressed."""
-        choice = self.source(row).precisions.get(row.precision) or self.precisions.get(row.precision)
+        own = self.source(row).precisions
+        choice = own.get(row.precision_detail) or own.get(row.precision) or self.precisions.get(row.precision)
         return None if choice is None else choice.value
 
 

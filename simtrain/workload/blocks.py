@@ -37,8 +37,7 @@ def _norm(shard: Shard, name: str) -> Part:
         *both_ways(f"{name} residual", "residual", added.over(elements)),
     )
     output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes
-    dropped = output if "norm" in stack.selective else 0.0
-    return ops, Saved(norms * size + output + mask, dropped)
+    return ops, Saved(norms * size + output + mask, output * stack.rebuilt("norm"))
 
 
 def _core_attention(shard: Shard, fused: bool) -> Part:
@@ -60,7 +59,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
             *both_ways("heads joined", "core attention", Elementwise(2 * output, 2 * output)),
         )
         kept = scores * (2 * width + 1 if dropout else width)
-        return ops, Saved(kept + output, kept if "core attention" in shard.job.stack.selective else 0.0)
+        return ops, Saved(kept + output, kept * shard.job.stack.rebuilt("core attention"))
     windowed = model.windowed_layers / model.layers
     shapes = [(1 - windowed, None), (windowed, model.window.size if model.window else None)]
     kernel_dim = (head_dim + value_dim) / 2
@@ -76,8 +75,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
         )
     )
     statistics = 4 * batch * heads * query
-    dropped = output + statistics if "core attention" in shard.job.stack.selective else 0.0
-    return ops, Saved(output + statistics, dropped)
+    return ops, Saved(output + statistics, (output + statistics) * shard.job.stack.rebuilt("core attention"))
 
 
 def _softmax(shard: Shard, scores: Array, heads: Array) -> Elementwise:
@@ -125,12 +123,12 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
 
 
 def _attention(shard: Shard, fused: bool) -> Part:
-    model, precision = shard.job.model, shard.job.precision
+    model, precision, stack = shard.job.model, shard.job.precision, shard.job.stack
     projections, projected = _projections(shard)
     core, core_saved = _core_attention(shard, fused)
     query_dim, value_dim = shard.job.model.head_dims
     rotating = model.latent.rope_head_dim if model.latent else query_dim
-    elements, width, stack = shard.tokens * (shard.heads + shard.kv_heads), precision.activation_bytes, shard.job.stack
+    elements, width = shard.tokens * (shard.heads + shard.kv_heads), precision.activation_bytes
     turned = passes.rotary(width, stack.fused_elementwise.value).over(elements * rotating)
     rotary = () if model.learned_positions else both_ways("rotary", "norm", turned)
     normed = elements * rotating if model.qk_norm != "none" else 0.0
@@ -149,8 +147,8 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
     kept = norm_saved.kept + projected + unnormed + core_saved.kept
-    dropped = norm_saved.dropped + core_saved.dropped
-    return ops, Saved(kept, dropped + unnormed if "norm" in shard.job.stack.selective else dropped)
+    dropped = norm_saved.dropped + core_saved.dropped + projected * stack.rebuilt("projection")
+    return ops, Saved(kept, dropped + unnormed * stack.rebuilt("norm"))
 
 
 def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
@@ -167,7 +165,8 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
         *_bias_gradient(shard, name, job.model.mlp_bias, halves * local + job.model.hidden),
     )
     activated = shard.tokens * local * job.precision.matmul_input_bytes
-    return ops, Saved(halves * between + activated, activated if "activation" in job.stack.selective else 0.0)
+    dropped = activated * job.stack.rebuilt("activation") + halves * between * job.stack.rebuilt("projection")
+    return ops, Saved(halves * between + activated, dropped)
 
 
 def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:

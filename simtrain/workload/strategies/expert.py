@@ -61,8 +61,8 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     between = halves * copies * ffn * width
     activated = copies * ffn * precision.matmul_input_bytes
     returned = sent
-    selective = "activation" in stack.selective
-    return ops, Saved(inputs + between + activated + returned, activated if selective else 0.0)
+    dropped = activated * stack.rebuilt("activation")
+    return ops, Saved(inputs + between + activated + returned, dropped)
 
 
 RULES = (

@@ -19,8 +19,12 @@ def boundary(shard: Shard, name: str, role: Role) -> tuple[Op, ...]:
     split = (plans.sp == 1) & (plans.tp > 1)
     whole = (plans.sp == 0) & (plans.tp > 1)
 
+    precision = shard.job.precision
+    narrowed = (precision.tensor_gather_bytes or precision.activation_bytes) / precision.activation_bytes
+
     def send(collective: Collective, times: Values, hidden: bool = False) -> Message:
-        return Message(collective, "tensor", shard.hidden_size, plans.tp, np.ones_like(plans.tp), times, hidden)
+        size = shard.hidden_size * (narrowed if collective == "all_gather" else 1.0)
+        return Message(collective, "tensor", size, plans.tp, np.ones_like(plans.tp), times, hidden)
 
     return (
         Op(f"{name} gather", role, "forward", send("all_gather", 1.0 * split)),

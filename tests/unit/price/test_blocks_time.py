@@ -1,5 +1,6 @@
 """Seconds of a block: every op once, in its category; overlap and launches at their bounds."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def test_a_layer_takes_no_less_than_its_launches() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stack", "rows"), [("megatron-core", {ATTENTION}), ("torchtitan", {ELEMENTWISE}), ("deepspeed", set())]
+    ("stack", "rows"), [("megatron-core", {ATTENTION}), ("torchtitan", {MATMUL, ELEMENTWISE}), ("deepspeed", set())]
 )
 def test_selective_recomputation_runs_its_roles_again(stack: str, rows: set[int]) -> None:
     """No message is sent again: the outputs of attention are rebuilt from what was received."""
@@ -154,3 +155,47 @@ def test_selective_recomputation_runs_its_roles_again(stack: str, rows: set[int]
     assert set(np.flatnonzero(found.selective[:, 0])) == rows
     for row in rows:
         assert 0 < found.selective[row, 0] <= found.forward[row, 0]
+
+
+def test_part_of_the_products_is_rebuilt() -> None:
+    """Every second product of torchtitan's selective mode; all of every second block in fms-fsdp's."""
+    plans = PlanTable.of([Plan()])
+    for stack, rows in (("torchtitan", {MATMUL: 0.37}), ("fms-fsdp", {MATMUL: 0.5, ATTENTION: 0.5, ELEMENTWISE: 0.5})):
+        asked = job("llama-3-8b", gpus=8, seq=4096, stack=stack)
+        found = timed(asked, blocks.layer(Shard(asked, plans), False, True), plans)
+        for row, share in rows.items():
+            assert found.selective[row, 0] == pytest.approx(share * found.forward[row, 0])
+
+
+def test_layers_kept_wide_run_in_the_sensitive_format() -> None:
+    asked = job("llama-3-8b", cluster="dgx-b200", gpus=8, seq=4096, precision="nvfp4-mixed")
+    plans = PlanTable.of([Plan()])
+
+    def products(share: float) -> float:
+        wider = asked.precision.model_copy(update={"wide_layers": share})
+        shaped = asked.model_copy(update={"precision": wider})
+        return float(timed(shaped, blocks.layer(Shard(shaped, plans), False, True), plans).forward[MATMUL, 0])
+
+    assert products(0.0) < products(1.0)
+    assert products(0.25) == pytest.approx(0.75 * products(0.0) + 0.25 * products(1.0))
+
+
+def test_a_slower_recipe_slows_the_narrow_products_only() -> None:
+    plans = PlanTable.of([Plan()])
+    tensor, row = (job("llama-3-8b", gpus=8, seq=4096, precision=name) for name in ("fp8-tensorwise", "fp8-rowwise"))
+    for make, slower in ((lambda a: blocks.layer(Shard(a, plans), False, True), 1 / 0.78), (head_of, 1.0)):
+        fast, slow = (timed(asked, make(asked), plans).forward[MATMUL, 0] for asked in (tensor, row))
+        assert slow == pytest.approx(slower * fast)
+
+
+def head_of(asked: Job) -> Block:
+    return blocks.head(Shard(asked, PlanTable.of([Plan()])))
+
+
+def test_a_capped_clock_slows_products_and_attention() -> None:
+    plans = PlanTable.of([Plan()])
+    asked = job("llama-3-8b", gpus=8, seq=4096)
+    block, on = blocks.layer(Shard(asked, plans), False, True), uncalibrated(asked)
+    full, half = (block_time(block, asked, replace(on, clock=clock), 1).forward[:, 0] for clock in (1.0, 0.5))
+    assert half[[MATMUL, ATTENTION]] == pytest.approx(2 * full[[MATMUL, ATTENTION]])
+    assert half[ELEMENTWISE] == full[ELEMENTWISE]

@@ -187,8 +187,16 @@ def test_an_unknown_kind_of_link_names_the_nearest():
 
 
 def test_an_unknown_collective_is_refused(dgx):
-    with pytest.raises(ValueError, match="broadcast"):
-        collective_seconds(dgx, "broadcast", 1e6, of(8, 8))
+    with pytest.raises(ValueError, match="gossip"):
+        collective_seconds(dgx, "gossip", 1e6, of(8, 8))
+
+
+def test_a_broadcast_passes_every_rank(dgx):
+    """The message once over the wire, and a hop for every further rank: a hundred small ones wait for hops."""
+    near, far = (float(collective_seconds(dgx, "broadcast", 2**26, of(members, 8)).seconds) for members in (64, 128))
+    size = 2**26 / (8 * 0.92 * dgx.adapter)
+    assert near > size
+    assert far - size == pytest.approx(2 * (near - size), rel=0.15)
 
 
 def test_many_plans_are_cheap(dgx):

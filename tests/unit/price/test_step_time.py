@@ -64,6 +64,27 @@ def test_hybrid_sharding_reduces_twice() -> None:
     assert found.gather[0, 0] == pytest.approx(alone(ASKED, "all_gather", whole, 8, 1, layers))
 
 
+def test_tensors_travel_one_by_one_where_the_stack_says_so() -> None:
+    """DeepSpeed of 2021: four matrices a layer, each a list of a slice for every rank; gathered and scattered so."""
+    asked = job("gpt-3-175b", "selene", 64, seq=2048, global_batch=64, stack="deepspeed-2021", precision="fp16-mixed")
+    found, messages = synced(asked, dp=64, zero=3, shard_group=64), 4 * asked.model.layers
+    listed = messages * 64 * asked.stack.messages.member.value
+    assert listed > 0
+    whole = total(asked.model) * asked.precision.gathered_weight_bytes
+    assert found.gather[0, 0] == pytest.approx(alone(asked, "all_gather", whole, 64, 1, messages) + listed)
+    wire = total(asked.model) * asked.stack.reduction_bytes.value
+    assert found.reduction[0, 0] == pytest.approx(alone(asked, "reduce_scatter", wire, 64, 1, messages) + listed)
+
+
+@pytest.mark.parametrize(("dp", "owners"), [(64, 64), (512, 7 * 32)])
+def test_owners_broadcast_whole_tensors(dp: int, owners: int) -> None:
+    """InternEvo deals whole tensors out to ranks: a broadcast an owner, at most one a tensor."""
+    asked = job("llama-2-7b", "dgx-a100", dp, seq=2048, global_batch=dp, stack="internevo")
+    found = synced(asked, dp=dp, zero=1, shard_group=dp, global_batch=dp)
+    whole = total(asked.model) * asked.precision.gathered_weight_bytes
+    assert found.gather[0, 0] == pytest.approx(alone(asked, "broadcast", whole, dp, 1, owners))
+
+
 def test_update_moves_the_states_a_rank_owns() -> None:
     on = uncalibrated(ASKED)
     for zero, owned in ((0, COUNT), (1, COUNT / 64), (3, COUNT / 64)):

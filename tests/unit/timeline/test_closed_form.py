@@ -94,4 +94,6 @@ def test_parameters_are_gathered_before_every_pass_under_stage_3() -> None:
     plans = PlanTable.of([Plan(dp=2, zero=zero, shard_group=2, global_batch=8) for zero in (1, 3)])
     gather = np.full((4, 2), 0.5)
     passes = np.zeros((4, 2))
-    assert exposed_gather(plans, gather, passes, passes, overlap=1.0).tolist() == [0.5, 0.5 * 2 * 4]
+    assert exposed_gather(plans, gather, gather, passes, passes, overlap=1.0).tolist() == [0.5, 0.5 * 2 * 4]
+    twice = exposed_gather(plans, gather, 2 * gather, passes, passes, overlap=1.0)
+    assert twice.tolist() == [0.5, 0.5 * 3 * 4]

@@ -116,11 +116,31 @@ def test_the_attention_kernel_column_overrides_the_stack() -> None:
 
 def test_stacks_follow_the_software() -> None:
     zero = supported(source="megatron-sc21", software="Megatron-LM 2021 + DeepSpeed ZeRO-3")
-    assert zero.job.stack.name == "deepspeed"
+    assert zero.job.stack.name == "deepspeed-2021"
     assert supported(source="megatron-sc21", software="Megatron-LM 2021").job.stack.name == "megatron-lm-2021"
     unknown = supported(source="new", software="my torchtitan fork")
     assert unknown.job.stack.name == "torchtitan"
     assert "stack torchtitan" in unknown.assumed
+
+
+def test_notes_name_options_of_the_run() -> None:
+    common = {"source": "torchtitan", "software": "torchtitan 2024-12", "gpu": "h100-sxm-96gb-500w"}
+    words = ("torch.compile.", "eager. seq 8192", "Async TP; FSDP 8")
+    plain, eager, split = (supported(**common, notes=notes).job.stack for notes in words)
+    assert plain.fused_elementwise.value
+    assert plain.overlap.tensor.value == 0
+    assert not eager.fused_elementwise.value
+    assert plain.fused_norm.value
+    assert not eager.fused_norm.value
+    assert split.overlap.tensor.value > 0
+    assert split.fused_elementwise.value
+
+
+def test_the_detail_of_a_precision_comes_first() -> None:
+    common = {"source": "torchtitan", "gpu": "h100-sxm-96gb-500w", "precision": "fp8"}
+    by_tensor = supported(**common, precision_detail="float8 tensorwise").job.precision
+    assert by_tensor.tensor_gather_bytes == 1
+    assert supported(**common, precision_detail="float8 rowwise").job.precision.tensor_gather_bytes is None
 
 
 def test_rows_that_differ_in_their_plan_share_a_job() -> None:

@@ -214,7 +214,9 @@ def test_query_key_norms_save_their_inputs(stack: str) -> None:
     normed, plain = (layer(a).saved for a in (asked, shaped(asked, qk_norm="none")))
     size = 2 * 1024 * (shape.heads + shape.kv_heads) * shape.head_dim
     assert value(normed.kept - plain.kept) == size
-    assert value(normed.dropped) - value(plain.dropped) == (size if "norm" in asked.stack.selective else 0)
+    assert value(normed.dropped) - value(plain.dropped) == pytest.approx(
+        size if "norm" in asked.stack.selective else 0, abs=1
+    )
 
 
 def experts_of(asked: Job, **degrees: Any) -> list[GroupedMatmul]:
