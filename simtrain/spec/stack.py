@@ -1,13 +1,19 @@
 """What a training framework does: fusion, overlap, buffers. Facts about software, in profiles/stacks/*.toml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from simtrain.spec.base import Duration, Fact, Size, Spec
+from simtrain.spec.base import Duration, Evidence, Fact, Size, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 AttentionKernel = Literal["flash-2", "flash-3", "unfused"]
+Division = Literal["even", "by cost"]
+
+
+def usual(value: Any) -> Any:
+    """What a stack does that says nothing else: a default with its source."""
+    return Field(default=Fact(value=value, source="what most stacks do", evidence=Evidence.ASSUMED))
 
 
 class Overlap(Spec):
@@ -57,6 +63,8 @@ class Stack(Spec):
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
     selective: tuple[Literal["core attention", "norm", "activation"], ...]
     """Roles whose outputs selective recomputation rebuilds."""
+    division: Fact[Division] = usual("even")
+    """How layers are divided over pipeline stages: by their number, or by the weights of layers and head."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
