@@ -7,6 +7,7 @@ from pydantic import Field
 from simtrain.spec.base import Duration, Evidence, Fact, Size, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Bytes = Annotated[float, Field(ge=0)]
 AttentionKernel = Literal["flash-2", "flash-3", "unfused"]
 Division = Literal["even", "by cost"]
 
@@ -27,6 +28,21 @@ class Overlap(Spec):
     pipeline: Fact[Fraction]
 
 
+class Kept(Spec):
+    """What stays for the backward pass beside the inputs that its products and fused kernels read, in bytes."""
+
+    norm: Fact[Bytes] = usual(0.0)
+    """An element of a norm's input: intermediates of an eager norm."""
+    gate: Fact[Bytes] = usual(0.0)
+    """An element of the activated gate of a feed-forward whose product with the other half is a kernel of its own."""
+    attention: Fact[Bytes] = usual(0.0)
+    """An element of queries, keys and values: a packed copy of them."""
+    scores: Fact[Bytes] = usual(0.0)
+    """An attention score, where attention is not fused."""
+    gathered: Fact[Bytes] = usual(0.0)
+    """An element of the hidden state that other tensor ranks hold: inputs of products that are not gathered again."""
+
+
 class Stack(Spec):
     """A training framework as the cost model sees it."""
 
@@ -45,6 +61,8 @@ class Stack(Spec):
     """Rate of its attention kernels over those the device's tables were measured with."""
     gradient_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     """Bytes of an accumulated gradient element."""
+    reduction_copy: Fact[Bytes] = usual(0.0)
+    """Bytes a parameter of buffers that gradients are copied to for their reduction."""
     reduction_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     """Bytes of a gradient element on the wire."""
     accumulation_bytes: Fact[Annotated[float, Field(ge=0)]]
@@ -58,6 +76,8 @@ class Stack(Spec):
     """State-table rows (ZeRO stages) it offers."""
     hybrid_sharding: bool
     """Whether states can be sharded over part of the data-parallel group (HSDP)."""
+    whole_in_pipeline: Fact[bool] = usual(False)
+    """Whether, with several stages, sharded weights stay gathered and gradients whole from microbatch to microbatch."""
     sequence_parallel: bool
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
@@ -77,4 +97,5 @@ class Stack(Spec):
     """Device memory outside the allocator: driver context, libraries, communicators."""
     fragmentation: Fact[Fraction]
     """Share of allocated memory lost between blocks."""
+    kept: Kept = Kept()
     overlap: Overlap

@@ -149,11 +149,27 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     return ops, Saved(halves * between + activated, activated if "activation" in job.stack.selective else 0.0)
 
 
+def _besides(shard: Shard, moe: bool, fused_attention: bool) -> Saved:
+    """What the stack's kernels keep beside the inputs of backward ops (spec.stack.Kept)."""
+    job, model, plans, kept = shard.job, shard.job.model, shard.plans, shard.job.stack.kept
+    positions = shard.sequence_tokens * model.hidden
+    gathered = (shard.tokens * model.hidden - positions) * kept.gathered.value
+    normed = model.norms_per_layer * positions * kept.norm.value + gathered
+    query, value = model.head_dims
+    packed = shard.tokens * (shard.heads * query + shard.kv_heads * (query + value)) * kept.attention.value
+    scores = plans.micro_batch * shard.heads / plans.cp_head * job.sequence / plans.cp_ring * job.sequence
+    core = packed + scores * (0.0 if fused_attention else kept.scores.value)
+    activated = expert.gates(shard) if moe else shard.tokens * model.ffn / plans.tp * model.gated
+    gates = activated * kept.gate.value
+    roles = {"norm": normed, "core attention": core, "activation": gates}
+    return Saved(normed + core + gates, sum(size for role, size in roles.items() if role in job.stack.selective))
+
+
 def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
     """One transformer layer, with a dense or a mixture-of-experts feed-forward."""
     model = shard.job.model
     norm, norm_saved = _norm(shard, "feed-forward")
-    parts = [_attention(shard, fused_attention), (norm, norm_saved)]
+    parts = [_attention(shard, fused_attention), (norm, norm_saved), ((), _besides(shard, moe, fused_attention))]
     if moe:
         parts.append(expert.feed_forward(shard))
         if model.experts and model.experts.shared_ffn:
