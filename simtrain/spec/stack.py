@@ -72,6 +72,8 @@ class Stack(Spec):
     logits_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     loss_copies: Fact[Annotated[float, Field(ge=1)]]
     """Copies of the logits alive at the loss (logits, softmax, their gradient)."""
+    head_gradient: Fact[Bytes] = usual(0.0)
+    """Bytes a weight of the head that its gradient takes, beside the accumulated one, while it is computed."""
     sharding: tuple[Annotated[int, Field(ge=0, le=3)], ...]
     """State-table rows (ZeRO stages) it offers."""
     hybrid_sharding: bool

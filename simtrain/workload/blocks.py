@@ -201,7 +201,10 @@ def embedding(shard: Shard) -> Block:
 
 
 def head(shard: Shard) -> Block:
-    """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3)."""
+    """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3).
+
+    Holds the copies of the logits at the loss or, after it, their gradient and that of the head's weights.
+    """
     job, plans = shard.job, shard.plans
     stack = job.stack
     vocabulary = job.model.vocabulary / plans.tp
@@ -224,4 +227,7 @@ def head(shard: Shard) -> Block:
         Op("head scatter backward", "loss", "backward", scattered),
     )
     output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
-    return Block("head", ops, Saved(size + output + logits * stack.loss_copies.value, 0.0), size)
+    loss = logits * stack.loss_copies.value
+    returning = shard.tokens * vocabulary * job.precision.activation_bytes
+    gradient = returning + vocabulary * job.model.hidden * stack.head_gradient.value
+    return Block("head", ops, Saved(size + output + np.maximum(loss, gradient), 0.0), size)

@@ -254,3 +254,15 @@ def test_every_stage_is_there_to_look_at() -> None:
     found = peak(DENSE, Plan(pp=4, dp=16, global_batch=64))
     assert found.by_stage[:, found.stage[0], 0].tolist() == found.classes[:, 0].tolist()
     assert found.by_stage.sum(axis=0).max() == pytest.approx(found.total[0])
+
+
+def test_the_gradient_of_a_large_head_comes_after_the_loss() -> None:
+    """Few positions: the head's weights outweigh the logits; many: the logits stay the peak."""
+    asked = changed(DENSE, head_gradient=4.0)
+    shared = {"dp": 64, "zero": 1, "shard_group": 64, "global_batch": 64 * 16}
+    few, more = (of(a, **shared)["logits"] for a in (DENSE, asked))
+    weights = parameters(asked.model).head
+    logits = 4096 * asked.model.vocabulary
+    saved = few - logits * 4 * asked.stack.loss_copies.value
+    assert more - saved == pytest.approx(4 * weights + 2 * logits)
+    assert of(asked, micro_batch=16, **shared)["logits"] == of(DENSE, micro_batch=16, **shared)["logits"]
