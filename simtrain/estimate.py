@@ -89,25 +89,16 @@ class Detail:
     """FLOP of one step, recomputation included."""
 
 
-def _attention_kernel(job: Job) -> str:
-    """The kernel the stack wants, or the newest the device and the number format can run."""
-    wide = job.precision.activation_bytes > WIDEST_FUSED
-    wanted = "unfused" if wide else job.stack.attention_kernel.value
-    return attention_kernel(profile(job.cluster.device), wanted)
-
-
-def fuses_attention(job: Job) -> bool:
-    """Whether a job's attention is one kernel that keeps no scores."""
-    return _attention_kernel(job) != "unfused"
-
-
 def machine(job: Job) -> Machine:
     """Profile, network and attention kernel of a job."""
     described = job.cluster.device
+    device = profile(described)
+    wide = job.precision.activation_bytes > WIDEST_FUSED
+    wanted = "unfused" if wide else job.stack.attention_kernel.value
     return Machine(
-        profile=profile(described),
+        profile=device,
         network=network(job.cluster, job.domain),
-        attention_kernel=_attention_kernel(job),
+        attention_kernel=attention_kernel(device, wanted),
         rates=device_rates(described.profile, described.name, described.architecture),
     )
 
