@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simtrain.errors import WrongInput
 from simtrain.estimate import machine
+from simtrain.price.profile import UNFUSED
 from simtrain.spec.load import stack_as_described
 from simtrain.spec.plan import PlanTable
 from simtrain.timeline.memory import CLASSES, DYNAMIC, memory
@@ -133,7 +134,7 @@ def _told(items: Sequence[Expressed]) -> list[dict[str, Any]]:
     """What each run of one job tells."""
     job = items[0].job
     try:
-        fused = machine(job).attention_kernel != "unfused"
+        fused = machine(job).attention_kernel not in UNFUSED
     except WrongInput:
         return []
     found = memory(program(job, PlanTable.of([item.plan for item in items]), fused)).by_stage

@@ -30,6 +30,8 @@ class Matmul:
     operand: Literal["forward", "input", "weight"] = "forward"
     sensitive: bool = False
     """Kept in the wider format under low precision (head, router)."""
+    aligned: Values = True
+    """Whether its rows start at whole 16 bytes, as tensor cores read them."""
 
     @property
     def flops(self) -> Values:
@@ -100,14 +102,16 @@ class Attention:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A memory-bound pass that moves `size` bytes; its gradient moves `gradient_size`."""
+    """Memory-bound `kernels` that move `size` bytes in all; their gradient moves `gradient_size`."""
 
     size: Values
     gradient_size: Values
+    kernels: Values = 1
+    gradient_kernels: Values = 1
 
     def backward(self) -> tuple["Elementwise", ...]:
         """The gradient pass."""
-        return (Elementwise(self.gradient_size, 0.0),)
+        return (Elementwise(self.gradient_size, 0.0, self.gradient_kernels),)
 
 
 @dataclass(frozen=True)

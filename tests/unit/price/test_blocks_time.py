@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import job, uncalibrated
 
+from simtrain.laws import collectives as laws
 from simtrain.price import collectives, kernels
 from simtrain.price.blocks import (
     ATTENTION,
@@ -23,7 +24,7 @@ from simtrain.price.blocks import (
 )
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
-from simtrain.workload import blocks
+from simtrain.workload import blocks, passes
 from simtrain.workload.op import Block, Elementwise, Matmul, Message, Op, Saved
 from simtrain.workload.shard import Shard
 
@@ -67,7 +68,7 @@ def test_prices_are_those_of_the_kernels() -> None:
     )
     found = block_time(Block("head", ops, Saved(0.0, 0.0), 0.0), BARE, on, 1)
     rate = BARE.stack.matmul_rate.value
-    alone = kernels.matmul(on.profile, BARE.precision.matmul, 4096, 8192, 1024).seconds
+    alone = kernels.matmul(on.profile, BARE.precision.matmul, 4096, 8192, 1024, queued=True).seconds
     assert found.forward[MATMUL, 0] == pytest.approx(0.5 * float(alone) / rate)
     assert found.forward[ELEMENTWISE, 0] == pytest.approx(float(kernels.memory_bound(on.profile, 1e9).seconds))
     gather = collectives.collective_seconds(on.network, "all_gather", 1e8, collectives.group(4, 1, on.network.domain))
@@ -113,12 +114,33 @@ def test_two_overlaps_share_the_products_they_hide_behind() -> None:
     assert (shown - hidden)[[TENSOR, EXPERT]].sum() == pytest.approx(shown[MATMUL].sum())
 
 
+def test_ranks_wait_for_the_last_at_a_reduction() -> None:
+    """A gather follows a reduction, so only reductions wait: one spread for each of the layer's."""
+    plans = PlanTable.of([Plan(tp=8, sp=True), Plan(tp=8)])
+    layer = blocks.layer(Shard(BARE, plans), True, True)
+    still, spread = (timed(with_stack(BARE, collective_wait=wait), layer, plans) for wait in (0.0, 1.0))
+    waited = (spread.forward - still.forward)[TENSOR] / laws.spread(8)
+    assert waited == pytest.approx([1.0, 1.0])
+
+
+def test_unaligned_rows_slow_a_product() -> None:
+    product = Matmul(4096, 50257, 2048, aligned=np.array([True, False]))
+    block = Block("head", (Op("logits", "loss", "forward", product),), Saved(0.0, 0.0), 0.0)
+    seconds = timed(BARE, block, PlanTable.of([Plan(), Plan()])).forward[MATMUL]
+    assert seconds[1] == pytest.approx(seconds[0] / kernels.UNALIGNED_RATE)
+
+
 def test_a_layer_takes_no_less_than_its_launches() -> None:
     kernels_ = ASKED.stack.layer_kernels.value
     slow = timed(with_stack(BARE, launch=1.0))
     assert slow.forward.sum(axis=0) == pytest.approx(kernels_)
     assert slow.backward.sum(axis=0) == pytest.approx(2 * kernels_)
     assert (timed(BARE).forward[LAUNCH] == 0).all()
+    asked = with_stack(BARE, launch=1.0, fused_norm=False)
+    eager = timed(asked, blocks.layer(Shard(asked, PLANS), True, True))
+    norm = passes.norm(2.0, fused=False)
+    assert eager.forward.sum(axis=0) == pytest.approx(kernels_ + 2 * (norm.kernels - 1))
+    assert eager.backward.sum(axis=0) == pytest.approx(2 * kernels_ + 2 * (norm.backward_kernels - 1))
 
 
 @pytest.mark.parametrize(

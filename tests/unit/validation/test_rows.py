@@ -105,11 +105,11 @@ def test_what_cannot_be_expressed_says_why(changes: dict[str, Any], words: str) 
 
 
 def test_the_attention_kernel_column_overrides_the_stack() -> None:
-    assert supported(attention_kernel="torch").job.stack.attention_kernel.value == "unfused"
+    assert supported(attention_kernel="torch").job.stack.attention_kernel.value == "eager"
     fused = supported(attention_kernel="flash_attention2 + RMS kernel").job.stack
     assert fused.attention_kernel.value == "flash-2"
-    assert fused.fused_elementwise.value
-    assert not supported(attention_kernel="flash_attention2").job.stack.fused_elementwise.value
+    assert fused.fused_norm.value
+    assert not supported(attention_kernel="flash_attention2").job.stack.fused_norm.value
     aleph = {"source": "layouts-2023", "gpu": "a100-sxm-80gb"}
     kept = [
         supported(attention_kernel=kernel, **aleph).job.stack.kept

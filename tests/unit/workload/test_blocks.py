@@ -11,8 +11,8 @@ from jobs import job
 from simtrain.spec import load
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
-from simtrain.workload import blocks
-from simtrain.workload.op import Attention, Block, GroupedMatmul, Matmul, Message
+from simtrain.workload import blocks, passes
+from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message
 from simtrain.workload.shard import Shard
 
 
@@ -313,10 +313,42 @@ def head(asked: Job, **degrees: Any) -> Block:
 def test_head_holds_the_logits_of_its_vocabulary_slice() -> None:
     """Norm and projection input 2sbh each, logits 4 bytes x copies over t: arXiv 2205.05198 section 4.3."""
     asked = gpt(16, 128, 2048)
-    copies, vocabulary = asked.stack.loss_copies.value, asked.model.vocabulary
+    copies, vocabulary = asked.stack.loss_copies.value, 4 * 128 * -(-asked.model.vocabulary // (4 * 128))
+    assert vocabulary > asked.model.vocabulary
     kept = value(head(asked, tp=4, micro_batch=2).saved.kept)
     assert kept == pytest.approx(2 * 2048 * (4 * 2048 + 4 * copies * vocabulary / 4))
     assert flops(head(asked, tp=4), "forward", Matmul) == pytest.approx(2 * 2048 * 2048 * vocabulary / 4)
+
+
+@pytest.mark.parametrize(
+    ("padding", "alone", "split"), [("always", 50304, 25216), ("when split", 50257, 25216), ("never", 50257, 25129)]
+)
+def test_vocabulary_is_padded_as_the_stack_does(padding: str, alone: int, split: int) -> None:
+    """Megatron-LM pads GPT-2's 50257 to 128 x tensor degree; what stays odd does not fit tensor cores."""
+    asked = gpt(16, 128, 2048)
+    fact = asked.stack.vocabulary_padding.model_copy(update={"value": padding})
+    asked = asked.model_copy(update={"stack": asked.stack.model_copy(update={"vocabulary_padding": fact})})
+    asked = shaped(asked, vocabulary=50257)
+    for degree, columns in ((1, alone), (2, split)):
+        logits = next(op.work for op in head(asked, tp=degree).ops if op.name == "logits")
+        assert isinstance(logits, Matmul)
+        assert value(logits.n) == columns
+        assert bool(np.all(logits.aligned)) == (columns % 8 == 0)
+
+
+def test_eager_softmax_where_the_fused_kernel_does_not_take_the_shape() -> None:
+    """Two heads of one sequence are no multiple of four."""
+    asked = gpt(16, 128, 2048)
+
+    def moved(**degrees: Any) -> float:
+        softmax = next(op.work for op in layer(asked, fused=False, **degrees).ops if op.name == "softmax")
+        assert isinstance(softmax, Elementwise)
+        return value(softmax.size)
+
+    fused, eager = (passes.softmax(2.0, kernel, dropout=True) for kernel in (True, False))
+    scores = 2 * 2048 * 2048
+    assert moved(tp=8, micro_batch=2) == pytest.approx(2 * scores * fused.forward)
+    assert moved(tp=8, micro_batch=1) == pytest.approx(scores * eager.forward)
 
 
 def test_head_messages() -> None:
