@@ -30,15 +30,18 @@ def calibrate(
     from simtrain.validation.calibrate import Fit, measured_runs
     from simtrain.validation.calibration_files import documents, write
     from simtrain.validation.corpus import corpus
+    from simtrain.validation.memory_fit import allocators
     from simtrain.views.calibration import calibration_document, print_calibration
 
-    runs = measured_runs(corpus(folder))
+    found = corpus(folder)
+    runs = measured_runs(found)
     with progress("fitting") as update:
         fitted = Fit(runs).solve(update)
-    content = documents(runs, fitted)
+    memory = allocators(found)
+    content = documents(runs, fitted, memory)
     if not dry_run:
         write(path_of(FOLDER), content)
     if as_json:
-        print_json(calibration_document(runs, fitted, content))
+        print_json(calibration_document(runs, fitted, memory, content))
     else:
-        print_calibration(console(), runs, fitted)
+        print_calibration(console(), runs, fitted, memory)

@@ -1,6 +1,6 @@
 """What a training framework does: fusion, overlap, buffers. Facts about software, in profiles/stacks/*.toml."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -8,7 +8,14 @@ from simtrain.spec.base import Duration, Evidence, Fact, Size, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual"]
+Bytes = Annotated[float, Field(ge=0)]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
+Division = Literal["even", "by cost"]
+
+
+def usual(value: Any) -> Any:
+    """What a stack does that says nothing else: a default with its source."""
+    return Field(default=Fact(value=value, source="what most stacks do", evidence=Evidence.ASSUMED))
 
 
 class Overlap(Spec):
@@ -25,21 +32,29 @@ class Overlap(Spec):
 class Messages(Spec):
     """How sharded states travel between their ranks."""
 
-    layer: Fact[Annotated[int, Field(ge=1)]]
+    layer: Fact[Annotated[int, Field(ge=1)]] = usual(1)
     """Collectives one layer's states take where parameters are sharded: its tensors, or 1 for a flat layer."""
-    member: Fact[Duration]
+    member: Fact[Duration] = usual(0.0)
     """What a collective costs for each of its ranks on top, where the library is handed a list of pieces."""
-    gathered_to_rebuild: Fact[bool]
+    gathered_to_rebuild: Fact[bool] = usual(False)
     """Whether a layer recomputed in full is gathered for it, dropped, and gathered again for its gradients."""
-    broadcast: Fact[bool]
+    broadcast: Fact[bool] = usual(False)
     """Updated weights (ZeRO 1, 2) sent out by the rank that owns them, tensor by tensor, instead of gathered."""
 
 
-def _flat(value: Any) -> Fact[Any]:
-    return Fact(value=value, source="flat layers and buckets unless a stack says otherwise", evidence=Evidence.ASSUMED)
+class Kept(Spec):
+    """What stays for the backward pass beside the inputs that its products and fused kernels read, in bytes."""
 
-
-FLAT: Final = Messages(layer=_flat(1), member=_flat("0 us"), gathered_to_rebuild=_flat(False), broadcast=_flat(False))
+    norm: Fact[Bytes] = usual(0.0)
+    """An element of a norm's input: intermediates of an eager norm."""
+    gate: Fact[Bytes] = usual(0.0)
+    """An element of the activated gate of a feed-forward whose product with the other half is a kernel of its own."""
+    attention: Fact[Bytes] = usual(0.0)
+    """An element of queries, keys and values: a packed copy of them."""
+    scores: Fact[Bytes] = usual(0.0)
+    """An attention score, where attention is not fused."""
+    gathered: Fact[Bytes] = usual(0.0)
+    """An element of the hidden state that other tensor ranks hold: inputs of products that are not gathered again."""
 
 
 class Stack(Spec):
@@ -61,6 +76,8 @@ class Stack(Spec):
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
     gradient_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     """Bytes of an accumulated gradient element."""
+    reduction_copy: Fact[Bytes] = usual(0.0)
+    """Bytes a parameter of buffers that gradients are copied to for their reduction."""
     reduction_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     """Bytes of a gradient element on the wire."""
     accumulation_bytes: Fact[Annotated[float, Field(ge=0)]]
@@ -72,10 +89,14 @@ class Stack(Spec):
     logits_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     loss_copies: Fact[Annotated[float, Field(ge=1)]]
     """Copies of the logits alive at the loss (logits, softmax, their gradient)."""
+    head_gradient: Fact[Bytes] = usual(0.0)
+    """Bytes a weight of the head that its gradient takes, beside the accumulated one, while it is computed."""
     sharding: tuple[Annotated[int, Field(ge=0, le=3)], ...]
     """State-table rows (ZeRO stages) it offers."""
     hybrid_sharding: bool
     """Whether states can be sharded over part of the data-parallel group (HSDP)."""
+    whole_in_pipeline: Fact[bool] = usual(False)
+    """Whether, with several stages, sharded weights stay gathered and gradients whole from microbatch to microbatch."""
     sequence_parallel: bool
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
@@ -83,6 +104,8 @@ class Stack(Spec):
     """Roles whose outputs selective recomputation rebuilds."""
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
+    division: Fact[Division] = usual("even")
+    """How layers are divided over pipeline stages: by their number, or by the weights of layers and head."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
@@ -99,7 +122,8 @@ class Stack(Spec):
     """Device memory outside the allocator: driver context, libraries, communicators."""
     fragmentation: Fact[Fraction]
     """Share of allocated memory lost between blocks."""
-    messages: Messages = FLAT
+    messages: Messages = Messages()
+    kept: Kept = Kept()
     overlap: Overlap
 
     def rebuilt(self, role: str) -> float:

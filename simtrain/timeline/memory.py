@@ -23,6 +23,8 @@ CLASSES: Final = (
     "fragmentation",
     "reserve",
 )
+DYNAMIC: Final = slice(CLASSES.index("activations"), CLASSES.index("fragmentation"))
+"""Classes that come and go, which the allocator loses a share of."""
 Array = NDArray[np.float64]
 
 
@@ -32,6 +34,8 @@ class Memory:
 
     classes: NDArray[np.float64]
     stage: NDArray[np.int64]
+    by_stage: NDArray[np.float64]
+    """The same on every representative stage, shape (classes, representatives, plans)."""
 
     @property
     def total(self) -> Array:
@@ -89,9 +93,9 @@ def memory(program: Program) -> Memory:
         _buffers(program)[None, :] + np.zeros_like(layers),
     ]
     held_bytes = np.stack([np.broadcast_to(row, layers.shape) for row in rows])
-    dynamic = held_bytes[3:].sum(axis=0)
+    dynamic = held_bytes[DYNAMIC].sum(axis=0)
     lost = job.stack.fragmentation.value * dynamic
     reserve = np.full_like(lost, job.stack.reserve.value)
     everything = np.concatenate([held_bytes, lost[None], reserve[None]]) * exists
     stage = everything.sum(axis=0).argmax(axis=0)
-    return Memory(np.take_along_axis(everything, stage[None, None, :], axis=1)[:, 0, :], stage)
+    return Memory(np.take_along_axis(everything, stage[None, None, :], axis=1)[:, 0, :], stage, everything)

@@ -1,6 +1,6 @@
 """Writing a calibration to profiles/calibration, with provenance; equal fits give equal files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,19 @@ import tomli_w
 
 from simtrain.spec.calibration import DEFAULT, DEVICES, ERRORS, STACKS
 from simtrain.validation.calibrate import NUMBERS, Fitted, Measured, owner, scaled
+from simtrain.validation.memory_fit import NUMBER, Allocator
 
 COMMAND = "simtrain calibrate"
 UNMOVED = 1e-4
 UNSPOKEN = {"value": 1.0, "source": f"{COMMAND}: no run depends on it", "evidence": "assumed"}
 
 
-def documents(runs: list[Measured], fitted: Fitted) -> dict[str, dict[str, Any]]:
+def documents(runs: list[Measured], fitted: Fitted, memory: Sequence[Allocator] = ()) -> dict[str, dict[str, Any]]:
     """Content of the three files."""
-    return {DEVICES: _devices(runs, fitted), STACKS: _stacks(runs, fitted), ERRORS: _errors(runs, fitted)}
+    stacks = _stacks(runs, fitted)
+    for found in memory:
+        stacks.setdefault(found.of.stack, {})[NUMBER] = _fact(_digits(found.share), len(found.of.ran), found.of.sources)
+    return {DEVICES: _devices(runs, fitted), STACKS: dict(sorted(stacks.items())), ERRORS: _errors(runs, fitted)}
 
 
 def write(folder: Path, content: Mapping[str, Mapping[str, Any]]) -> None:

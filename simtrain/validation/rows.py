@@ -44,6 +44,8 @@ class Expressed:
     """What the row does not state, and what was taken instead."""
     memory: str
     """What the source's memory figure counts (see setup.Source.memory)."""
+    first_stage: bool
+    """Whether that figure is the first stage's rather than the fullest one's."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _express(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -
         return Unsupported(row, "the global batch is no multiple of dp x micro batch")
     if plan.tp * plan.cp_ring * plan.cp_head * plan.dp % (plan.ep * plan.etp):
         return Unsupported(row, "the expert mesh (ep x etp) does not divide the ranks of a stage")
-    return Expressed(row, job, plan, tuple(assumed), source.memory.value)
+    return Expressed(row, job, plan, tuple(assumed), source.memory.value, source.memory_of.value == "first stage")
 
 
 def _inexpressible(row: Row, settings: Setup) -> str | None:
@@ -225,7 +227,8 @@ def _stack(name: str, kernel: str) -> Stack:
         update["attention_kernel"] = _stated(change.attention_kernel, change.reason)
     if change.fused_norm is not None:
         update["fused_norm"] = _stated(change.fused_norm, change.reason)
-    return stack.model_copy(update=update)
+    kept: dict[str, Any] = {name: _stated(size, change.reason) for name, size in change.kept.items()}
+    return stack.model_copy(update=update | {"kept": stack.kept.model_copy(update=kept)})
 
 
 def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from simtrain.errors import WrongInput
 from simtrain.estimate import detail, estimate, machine
 from simtrain.spec.plan import PlanTable
-from simtrain.timeline.memory import CLASSES
+from simtrain.timeline.memory import CLASSES, Memory
 from simtrain.validation.corpus import Corpus, Row
 from simtrain.validation.rows import Expressed, Unsupported, express
 
@@ -57,6 +57,13 @@ def score(found: Corpus) -> list[Prediction]:
     return [prediction for prediction in predictions if prediction is not None]
 
 
+def _counted(found: Memory, plan: int, item: Expressed) -> float:
+    """Bytes of what the row's source counts."""
+    classes = found.by_stage[:, 0, plan] if item.first_stage else found.classes[:, plan]
+    outside = [CLASSES.index(name) for name in _OUTSIDE[item.memory]]
+    return float(classes.sum() - classes[outside].sum())
+
+
 def _predicted(items: list[Expressed]) -> list[Prediction]:
     """The rows of one job."""
     job = items[0].job
@@ -66,7 +73,7 @@ def _predicted(items: list[Expressed]) -> list[Prediction]:
         result, made_of = estimate(job, plans, on), detail(job, plans, on)
     except WrongInput as error:
         return [Prediction(item.row, "; ".join(map(str, error.problems))) for item in items]
-    total, classes = result.memory.total, dict(zip(CLASSES, result.memory.classes, strict=True))
+    total = result.memory.total
     return [
         Prediction(
             row=item.row,
@@ -74,7 +81,7 @@ def _predicted(items: list[Expressed]) -> list[Prediction]:
             step_time=float(result.step_time[i]),
             low=float(made_of.low[i]),
             high=float(made_of.high[i]),
-            memory=float(total[i] - sum(classes[name][i] for name in _OUTSIDE[item.memory])),
+            memory=_counted(result.memory, i, item),
             device_memory=float(total[i]),
             fits=bool(result.fits[i]),
             terms=made_of.terms[:, i],

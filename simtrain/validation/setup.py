@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from simtrain.spec.base import Spec, checked
 from simtrain.spec.library import path_of, read_toml
-from simtrain.spec.stack import AttentionKernel, Fraction
+from simtrain.spec.stack import AttentionKernel, Bytes, Fraction
 from simtrain.validation.corpus import PUBLISHED, Row
 
 T = TypeVar("T")
@@ -63,6 +63,8 @@ class Source(Spec):
     """What an empty etp means."""
     memory: Choice[Literal["allocated", "reserved", "device"]]
     """What the memory figure counts: allocated tensors, the allocator's blocks, everything on the device."""
+    memory_of: Choice[Literal["fullest stage", "first stage"]]
+    """Whose memory the figure is: the most of all ranks, or what rank 0 reports of itself."""
 
 
 class Kernel(Spec):
@@ -72,6 +74,8 @@ class Kernel(Spec):
     keep_fused: bool = False
     """A stack that has a fused kernel already keeps it."""
     fused_norm: bool | None = None
+    kept: dict[Literal["norm", "attention", "scores"], Bytes] = Field(default={})
+    """Bytes it keeps besides (spec.stack.Kept)."""
     reason: str
 
 

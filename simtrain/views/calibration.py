@@ -1,6 +1,6 @@
 """What a calibration found and how far off unseen sweeps are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simtrain.validation.calibrate import Fitted, Measured
+from simtrain.validation.memory_fit import Allocator
 from simtrain.views.document import FORMAT_VERSION
 from simtrain.views.format import percent
 
@@ -32,15 +33,37 @@ def by_source(runs: list[Measured], fitted: Fitted) -> list[dict[str, Any]]:
     return rows
 
 
+def by_stack(memory: Sequence[Allocator]) -> list[dict[str, Any]]:
+    """What each stack's allocator loses, and errors of memory figures and verdicts with their sweep left out."""
+    rows = []
+    for found in memory:
+        figures = np.abs(np.expm1(found.error[~np.isnan(found.error)]))
+        rows.append(
+            {
+                "stack": found.of.stack,
+                "runs": len(found.of.ran),
+                "figures": len(figures),
+                "fragmentation": found.share,
+                "left_out_mape": float(figures.mean()) if len(figures) else None,
+                "left_out_accuracy": float(found.right.mean()),
+                "ran_out": int((~found.of.ran).sum()),
+                "said_fits": int((~found.of.ran & ~found.right).sum()),
+            }
+        )
+    return rows
+
+
 def calibration_document(
-    runs: list[Measured], fitted: Fitted, content: Mapping[str, Mapping[str, Any]]
+    runs: list[Measured], fitted: Fitted, memory: Sequence[Allocator], content: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The fit as plain data."""
     files = {name.removesuffix(".toml"): document for name, document in content.items()}
-    return {"format_version": FORMAT_VERSION, "sources": by_source(runs, fitted), **files}
+    return {"format_version": FORMAT_VERSION, "sources": by_source(runs, fitted), "memory": by_stack(memory), **files}
 
 
-def print_calibration(console: Console, runs: list[Measured], fitted: Fitted) -> None:
+def print_calibration(
+    console: Console, runs: list[Measured], fitted: Fitted, memory: Sequence[Allocator]
+) -> None:
     """Errors by source, then the numbers."""
     table = Table(title="Step-time error (left out: predicted from the other sweeps)", title_justify="left", box=None)
     for heading in ("source", "runs", "fitted", "left out", "median", "90 % within"):
@@ -58,3 +81,13 @@ def print_calibration(console: Console, runs: list[Measured], fitted: Fitted) ->
         for name, values in found.items():
             numbers.add_row(name, *(f"{value:.3f}" for value in values.values()))
         console.print(numbers)
+    table = Table(title="Memory an allocator loses, and errors left out", title_justify="left", box=None)
+    headings = ("stack", "runs", "share lost", "figures", "their error", "verdicts right", "ran out", "said to fit")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "stack" else "right")
+    for row in by_stack(memory):
+        error = "-" if row["left_out_mape"] is None else percent(row["left_out_mape"])
+        counts = [str(row[name]) for name in ("ran_out", "said_fits")]
+        shown = (str(row["runs"]), percent(row["fragmentation"]), str(row["figures"]), error)
+        table.add_row(row["stack"], *shown, percent(row["left_out_accuracy"]), *counts)
+    console.print(table)

@@ -169,11 +169,27 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     return ops, Saved(halves * between + activated, dropped)
 
 
+def _besides(shard: Shard, moe: bool, fused_attention: bool) -> Saved:
+    """What the stack's kernels keep beside the inputs of backward ops (spec.stack.Kept)."""
+    job, model, plans, kept = shard.job, shard.job.model, shard.plans, shard.job.stack.kept
+    positions = shard.sequence_tokens * model.hidden
+    gathered = (shard.tokens * model.hidden - positions) * kept.gathered.value
+    normed = model.norms_per_layer * positions * kept.norm.value + gathered
+    query, value = model.head_dims
+    packed = shard.tokens * (shard.heads * query + shard.kv_heads * (query + value)) * kept.attention.value
+    scores = plans.micro_batch * shard.heads / plans.cp_head * job.sequence / plans.cp_ring * job.sequence
+    core = packed + scores * (0.0 if fused_attention else kept.scores.value)
+    activated = expert.gates(shard) if moe else shard.tokens * model.ffn / plans.tp * model.gated
+    gates = activated * kept.gate.value
+    roles = {"norm": normed, "core attention": core, "activation": gates}
+    return Saved(normed + core + gates, sum(size * job.stack.rebuilt(role) for role, size in roles.items()))
+
+
 def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
     """One transformer layer, with a dense or a mixture-of-experts feed-forward."""
     model = shard.job.model
     norm, norm_saved = _norm(shard, "feed-forward")
-    parts = [_attention(shard, fused_attention), (norm, norm_saved)]
+    parts = [_attention(shard, fused_attention), (norm, norm_saved), ((), _besides(shard, moe, fused_attention))]
     if moe:
         parts.append(expert.feed_forward(shard))
         if model.experts and model.experts.shared_ffn:
@@ -205,7 +221,10 @@ def embedding(shard: Shard) -> Block:
 
 
 def head(shard: Shard) -> Block:
-    """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3)."""
+    """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3).
+
+    Holds the copies of the logits at the loss or, after it, their gradient and that of the head's weights.
+    """
     job, plans = shard.job, shard.plans
     stack = job.stack
     vocabulary = shard.vocabulary
@@ -230,4 +249,7 @@ def head(shard: Shard) -> Block:
         Op("head scatter backward", "loss", "backward", scattered),
     )
     output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
-    return Block("head", ops, Saved(size + output + logits * stack.loss_copies.value, 0.0), size)
+    loss = logits * stack.loss_copies.value
+    returning = shard.tokens * vocabulary * job.precision.activation_bytes
+    gradient = returning + vocabulary * job.model.hidden * stack.head_gradient.value
+    return Block("head", ops, Saved(size + output + np.maximum(loss, gradient), 0.0), size)

@@ -9,7 +9,16 @@ import numpy as np
 from simtrain.workload import passes
 from simtrain.workload.op import Elementwise, GroupedMatmul, Matmul, Message, Op, Saved, both_ways
 from simtrain.workload.rule import Rule
-from simtrain.workload.shard import Shard
+from simtrain.workload.shard import Array, Shard
+
+
+def gates(shard: Shard) -> Array:
+    """Elements of the activated gates of one layer, those of the shared expert included."""
+    model, plans = shard.job.model, shard.plans
+    experts = model.experts
+    assert experts is not None
+    routed = shard.expert_rows * experts.count / plans.ep * experts.ffn / plans.etp
+    return np.asarray(model.gated_experts * (routed + shard.tokens * experts.shared_ffn / plans.tp))
 
 
 def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:

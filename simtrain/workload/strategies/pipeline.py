@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
 from simtrain.spec.plan import SCHEDULES, PlanTable
+from simtrain.workload.parameters import parameters
 from simtrain.workload.rule import Rule
 
 GPIPE, ONE_F_ONE_B, INTERLEAVED = (SCHEDULES.index(name) for name in ("gpipe", "1f1b", "interleaved"))
@@ -40,22 +41,56 @@ class Layout:
 
 
 def layout(job: Job, plans: PlanTable) -> Layout:
-    """Divide the layers over the stages: what does not divide goes to the earliest inner stages, then to the first."""
+    """Divide the layers over the stages as the stack does.
+
+    Evenly, what does not divide goes to the earliest inner stages, then to the first. By cost, see `_by_cost`; stages
+    behind the head then hold nothing and are left out.
+    """
     stages, layers = plans.pp, job.model.layers
-    base, extra = layers // stages, layers % stages
-    inner = np.maximum(stages - 2, 0)
-    fuller = np.minimum(extra, inner)
-    zero, single = np.zeros(len(plans)), stages == 1
-    count = np.stack([zero + 1, fuller, inner - fuller, 1.0 * ~single])
-    held = np.stack([base + (extra > fuller), base + 1.0, base, base]) * (count > 0)
+    first, last, behind = (_by_cost if job.stack.division.value == "by cost" else _evenly)(job, stages)
+    inner = np.maximum(behind - 1, 0)
+    base, fuller = np.divmod(layers - first - last, np.maximum(inner, 1))
+    several = behind > 0
+    zero = np.zeros(len(plans))
+    count = np.stack([zero + 1, fuller, inner - fuller, 1.0 * several])
+    held = np.stack([first, base + 1.0, base, last]) * (count > 0)
     return Layout(
         count=count,
         layers=held,
         dense=_dense(job, count, held),
         embedding=np.stack([zero + 1, zero, zero, zero]),
-        head=np.stack([1.0 * single, zero, zero, 1.0 * ~single]),
-        position=np.stack([zero, np.minimum(1, stages - 1.0), np.minimum(1.0 + fuller, stages - 1), stages - 1.0]),
+        head=np.stack([1.0 * ~several, zero, zero, 1.0 * several]),
+        position=np.stack([zero, np.minimum(1, behind), np.minimum(1.0 + fuller, behind), 1.0 * behind]),
     )
+
+
+Counts = NDArray[np.int64]
+
+
+def _evenly(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
+    """Layers of the first stage and of the one with the head, and that one's place."""
+    base, extra = np.divmod(job.model.layers, stages)
+    return base + (extra > stages - 2) * (extra > 0), np.where(stages > 1, base, 0), stages - 1
+
+
+def _by_cost(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
+    """The same where a stage is closed by the layer that brings the cost so far to the stages' share of the whole.
+
+    Cost is weights: of a layer, in the mean, and of the head at the end (huggingface/nanotron
+    src/nanotron/models/base.py build_model; a share met exactly closes a stage, as the weights of published runs show).
+    """
+    model, counts = job.model, parameters(job.model)
+    experts = model.experts.count if model.experts else 0
+    mixture = counts.router + counts.shared_expert + experts * counts.expert
+    mlp = (model.layers - model.moe_layers) * counts.dense_mlp + model.moe_layers * mixture
+    layers = model.layers * counts.attention + mlp
+    whole = layers + model.vocabulary * model.hidden
+
+    def closed(count: Counts) -> Counts:
+        return np.asarray(np.minimum(-(-count * whole * model.layers // (stages * layers)), model.layers))
+
+    behind = stages * layers // whole
+    return closed(np.ones_like(stages)), np.where(behind > 0, model.layers - closed(behind), 0), behind
 
 
 def _dense(job: Job, count: Stages, held: Stages) -> Stages:

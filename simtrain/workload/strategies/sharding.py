@@ -39,7 +39,8 @@ class States:
     optimizer: Stages
     gathered: Stages
     """Whole weights and gradients in use while parameters are sharded: two layers, one of them prefetched, and the
-    larger of embedding and head, a unit of its own (FSDP, arXiv 2304.11277)."""
+    larger of embedding and head, a unit of its own (FSDP, arXiv 2304.11277); or all weights of a stage where the stack
+    gathers them once a step in pipelines."""
     dense: Holding
     expert: Holding
 
@@ -94,18 +95,22 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
             expert.parameters, width, plans.zero, first, expert.shards
         )
 
+    parameters_held = dense.parameters + expert.parameters
     first, last = ends(job, plans, layout)
-    layer = (dense.parameters + expert.parameters - first - last) / np.maximum(layout.layers, 1)
+    layer = (parameters_held - first - last) / np.maximum(layout.layers, 1)
     weight, gradient = precision.gathered_weight_bytes, precision.minimum_gradient_bytes
     working = np.where(
         plans.zero == 3, layer * (2 * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
     )
+    whole = (plans.zero == 3) & (plans.pp > 1) & job.stack.whole_in_pipeline.value
+    copied = parameters_held * job.stack.reduction_copy.value * ((plans.dp * plans.cp > 1) & (plans.zero < 2))
+    reduced = max(job.stack.reduction_bytes.value, gradient)
     single = job.stack.single_copy.value and precision.master_bytes > 0
     return States(
         weights=bytes_of("weights", 0.0 if single else precision.weight_bytes),
-        gradients=bytes_of("gradients", gradient_bytes(job)),
+        gradients=np.where(whole, parameters_held * reduced, bytes_of("gradients", gradient_bytes(job)) + copied),
         optimizer=bytes_of("optimizer", precision.master_bytes + job.optimizer.moment_bytes),
-        gathered=working,
+        gathered=np.where(whole, parameters_held * weight, working),
         dense=dense,
         expert=expert,
     )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import job
 
+from simtrain.spec.base import Fact
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.timeline.memory import CLASSES, Memory, memory
@@ -180,3 +181,88 @@ def test_the_fullest_stage_is_reported() -> None:
     for row, plan in enumerate(plans):
         assert found.total[row] == pytest.approx(peak(asked, plan).total[0])
         assert found.stage[row] == peak(asked, plan).stage[0]
+
+
+def changed(asked: Job, **facts: Any) -> Job:
+    """The job on a stack with other facts."""
+    stack = asked.stack.model_copy(update={name: Fact(value=value) for name, value in facts.items()})
+    return asked.model_copy(update={"stack": stack})
+
+
+def keeping(asked: Job, **sizes: float) -> Job:
+    kept = asked.stack.kept.model_copy(update={name: Fact(value=size) for name, size in sizes.items()})
+    return asked.model_copy(update={"stack": asked.stack.model_copy(update={"kept": kept})})
+
+
+SPLIT = {"tp": 2, "sp": True, "dp": 32, "global_batch": 64}
+POSITIONS = 2 * 4096
+
+
+@pytest.mark.parametrize(
+    ("name", "elements"),
+    [
+        ("norm", 2 * POSITIONS / 2 * 4096),
+        ("gate", POSITIONS * 14336 / 2),
+        ("attention", POSITIONS * (32 + 2 * 8) * 128 / 2),
+        ("gathered", POSITIONS * 4096 / 2),
+        ("scores", 0),
+    ],
+)
+def test_eager_kernels_keep_more(name: str, elements: float) -> None:
+    """Bytes an element of a Llama 3 8B layer with two sequences on two tensor ranks that split the sequence."""
+    more = of(keeping(DENSE, **{name: 3.0}), micro_batch=2, **SPLIT)["activations"]
+    assert more - of(DENSE, micro_batch=2, **SPLIT)["activations"] == pytest.approx(32 * 3 * elements)
+
+
+def test_scores_are_kept_where_attention_is_not_fused() -> None:
+    plans = PlanTable.of([Plan(**SPLIT)])
+    less, more = (
+        memory(program(asked, plans, fused_attention=False)).classes[CLASSES.index("activations"), 0]
+        for asked in (DENSE, keeping(DENSE, scores=4.0))
+    )
+    assert more - less == pytest.approx(32 * 4 * 16 * 4096**2)
+
+
+def test_selective_recomputation_drops_what_eager_kernels_keep() -> None:
+    plan = {"dp": 64, "global_batch": 64, "recompute": "selective"}
+    eager = keeping(RECOMPUTED, norm=6.0, gate=2.0)
+    assert of(eager, **plan)["activations"] == pytest.approx(of(RECOMPUTED, **plan)["activations"])
+    assert of(eager, **plan)["working set"] > of(RECOMPUTED, **plan)["working set"]
+
+
+@pytest.mark.parametrize(("plan", "copies"), [({"dp": 64}, 1), ({"tp": 8, "pp": 8, "dp": 1}, 0)])
+def test_gradients_are_copied_for_their_reduction(plan: dict[str, int], copies: int) -> None:
+    """Where there are ranks to reduce over."""
+    less, more = (of(changed(DENSE, reduction_copy=size), global_batch=64, **plan) for size in (0.0, 2.0))
+    assert more["gradients"] - less["gradients"] == pytest.approx(copies * less["weights"])
+
+
+def test_stages_stay_whole_in_pipelines() -> None:
+    """Gathered 16-bit weights and fp32 gradients of a whole stage, its optimizer states sharded as ever."""
+    asked = changed(RECOMPUTED, whole_in_pipeline=True)
+    plan = {"pp": 2, "dp": 32, "zero": 3, "shard_group": 32, "global_batch": 64, "recompute": "full"}
+    resharded, whole = (of(changed(RECOMPUTED, whole_in_pipeline=flag), **plan) for flag in (False, True))
+    weights = of(DENSE, pp=2, dp=32, global_batch=64, recompute="full")["weights"] / 2
+    assert whole["gradients"] == pytest.approx(4 * weights)
+    assert whole["working set"] - resharded["working set"] > weights
+    assert whole["optimizer"] == resharded["optimizer"]
+    one = {"dp": 64, "zero": 3, "shard_group": 64, "global_batch": 64}
+    assert of(asked, **one) == of(changed(RECOMPUTED, whole_in_pipeline=False), **one)
+
+
+def test_every_stage_is_there_to_look_at() -> None:
+    found = peak(DENSE, Plan(pp=4, dp=16, global_batch=64))
+    assert found.by_stage[:, found.stage[0], 0].tolist() == found.classes[:, 0].tolist()
+    assert found.by_stage.sum(axis=0).max() == pytest.approx(found.total[0])
+
+
+def test_the_gradient_of_a_large_head_comes_after_the_loss() -> None:
+    """Few positions: the head's weights outweigh the logits; many: the logits stay the peak."""
+    asked = changed(DENSE, head_gradient=4.0)
+    shared = {"dp": 64, "zero": 1, "shard_group": 64, "global_batch": 64 * 16}
+    few, more = (of(a, **shared)["logits"] for a in (DENSE, asked))
+    weights = parameters(asked.model).head
+    logits = 4096 * asked.model.vocabulary
+    saved = few - logits * 4 * asked.stack.loss_copies.value
+    assert more - saved == pytest.approx(4 * weights + 2 * logits)
+    assert of(asked, micro_batch=16, **shared)["logits"] == of(DENSE, micro_batch=16, **shared)["logits"]

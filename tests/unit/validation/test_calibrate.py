@@ -10,6 +10,8 @@ from simtrain.spec.calibration import DEFAULT, DEVICES, ERRORS, FEWEST, STACKS, 
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.validation.calibrate import HIGHEST, NUMBERS, Fit, Measured, owner
 from simtrain.validation.calibration_files import documents, write
+from simtrain.validation.corpus import Corpus, corpus
+from simtrain.validation.memory_fit import NUMBER, allocators
 
 TP = {"tp": 8, "sp": True, "dp": 1}
 PLANS = [
@@ -53,6 +55,16 @@ def test_equal_fits_give_equal_files(tmp_path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
 
 
+def test_what_allocators_lose_is_written_beside_the_rates() -> None:
+    made, found = runs(1.1), corpus()
+    few = Corpus(tuple(row for row in found.rows if row.source == "layouts-2023"), found.models)
+    (lost,) = allocators(few)
+    written = documents(made, Fit(made).solve(), [lost])[STACKS]
+    assert written["aa-scaling"][NUMBER]["value"] == pytest.approx(lost.share, rel=1e-3)
+    assert written["aa-scaling"][NUMBER]["source"] == "simtrain calibrate: 324 runs of layouts-2023"
+    assert "matmul_rate" in written["megatron-core"]
+
+
 def test_shipped_numbers_are_what_the_program_reads() -> None:
     devices, errors = table(DEVICES), table(ERRORS)
     assert set(devices[DEFAULT]) == set(DeviceRates.model_fields)
@@ -61,7 +73,7 @@ def test_shipped_numbers_are_what_the_program_reads() -> None:
     for name, entry in errors.items():
         assert 0 < checked(LeftOut, entry, name).median <= entry["p90"]
     for entry in table(STACKS).values():
-        assert set(entry) <= set(NUMBERS["stack"])
+        assert set(entry) <= {*NUMBERS["stack"], NUMBER}
 
 
 def test_what_no_run_depends_on_is_not_called_measured() -> None:
@@ -87,4 +99,4 @@ def test_owners_of_a_part_that_names_another_profile() -> None:
 
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_few_numbers_are_fitted(kind: str) -> None:
-    assert len(NUMBERS[kind]) <= 5
+    assert len(NUMBERS[kind]) + (kind == "stack") <= 5

@@ -110,6 +110,14 @@ def test_the_attention_kernel_column_overrides_the_stack() -> None:
     assert fused.attention_kernel.value == "flash-2"
     assert fused.fused_norm.value
     assert not supported(attention_kernel="flash_attention2").job.stack.fused_norm.value
+    aleph = {"source": "layouts-2023", "gpu": "a100-sxm-80gb"}
+    kept = [
+        supported(attention_kernel=kernel, **aleph).job.stack.kept
+        for kernel in ("flash_attention2", "flash_attention2 + RMS kernel", "flash_attentionv1.0.8", "torch")
+    ]
+    assert [one.norm.value for one in kept] == [6, 0, 6, 6]
+    assert [one.attention.value for one in kept] == [0, 0, 2, 0]
+    assert [one.scores.value for one in kept] == [0, 0, 0, 4]
     kept = supported(source="moe-folding-2025", attention_kernel="flash", gpu="h100-sxm-80gb")
     assert kept.job.stack.attention_kernel.value == load.stack("megatron-core").attention_kernel.value
 

@@ -1,0 +1,59 @@
+"""How layers are divided over stages."""
+
+import pytest
+from jobs import job
+
+from simtrain.spec.base import Fact
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan, PlanTable
+from simtrain.workload.strategies.pipeline import Layout, layout
+
+
+def divided(pp: int, division: str, **model: int) -> Layout:
+    asked: Job = job("llama-3-8b", gpus=64)
+    stack = asked.stack.model_copy(update={"division": Fact(value=division)})
+    changed = asked.model.model_copy(update=model)
+    return layout(
+        asked.model_copy(update={"stack": stack, "model": changed}), PlanTable.of([Plan(pp=pp, global_batch=64)])
+    )
+
+
+SMALL = {
+    "layers": 16,
+    "hidden": 2048,
+    "heads": 32,
+    "kv_heads": 32,
+    "head_dim": 64,
+    "ffn": 8192,
+    "vocabulary": 131072,
+}
+LARGE = {"layers": 32, "kv_heads": 32, "vocabulary": 131072}
+
+
+@pytest.mark.parametrize(
+    ("shape", "pp", "first"),
+    [
+        *((LARGE, pp, first) for pp, first in ((1, 32), (2, 18), (4, 9), (8, 5), (16, 3), (32, 2))),
+        *((SMALL, pp, first) for pp, first in ((2, 10), (4, 5), (8, 3), (16, 2))),
+    ],
+)
+def test_first_stage_by_cost(shape: dict[str, int], pp: int, first: int) -> None:
+    """Layers of nanotron-bench's first stages, as their allocated memory at rest tells."""
+    assert divided(pp, "by cost", **shape).layers[0, 0] == first
+
+
+@pytest.mark.parametrize("division", ["even", "by cost"])
+@pytest.mark.parametrize("pp", [1, 2, 3, 5, 7, 8, 16])
+def test_every_layer_and_both_ends_are_held_once(division: str, pp: int) -> None:
+    found = divided(pp, division, **SMALL)
+    assert (found.count * found.layers).sum() == 16
+    assert (found.count * found.head).sum() == (found.count * found.embedding).sum() == 1
+    assert (found.count >= 0).all()
+
+
+def test_a_head_as_large_as_four_layers() -> None:
+    """20 units over 8 stages: 3, 2, 3, 2, 3, 2, then one layer with the head, then nothing."""
+    found = divided(8, "by cost", **SMALL)
+    assert found.count[:, 0].tolist() == [1, 2, 3, 1]
+    assert found.layers[:, 0].tolist() == [3, 3, 2, 1]
+    assert found.position[3, 0] == 6
