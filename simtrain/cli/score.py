@@ -26,7 +26,7 @@ def score(
     ] = None,
     source: Annotated[str | None, typer.Option(metavar="NAME", help="Only the rows of this source.")] = None,
     worst: Annotated[
-        str | None, typer.Option(metavar="N", help="Also the N rows with the largest error, and their largest terms.")
+        str | None, typer.Option(metavar="N", help="Also the N rows with the largest error, and why.")
     ] = None,
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write predicted against measured as a plot.")
@@ -37,11 +37,13 @@ def score(
     from simtrain.cli.output import console, print_json
     from simtrain.errors import Problem, WrongInput
     from simtrain.validation.corpus import corpus
+    from simtrain.validation.culprit import suspects
     from simtrain.validation.score import score as predict
     from simtrain.validation.setup import peers
     from simtrain.validation.summary import summary
     from simtrain.views.scatter import plotted, write_scatter
-    from simtrain.views.score import print_score, print_worst, score_document
+    from simtrain.views.score import print_score, print_worst, score_document, worst_document
+    from simtrain.views.score import worst as worst_rows
 
     problems: list[Problem] = []
     if worst is not None and (not worst.isdecimal() or int(worst) < 1):
@@ -58,10 +60,15 @@ def score(
     figures = summary(predictions)
     if html is not None:
         write_scatter(Path(html), predictions)
+    rows = [] if worst is None else worst_rows(predictions, int(worst))
+    reasons = suspects(rows, predictions)
     if as_json:
-        print_json(score_document(predictions, figures, peers()))
+        document = score_document(predictions, figures, peers())
+        if worst is not None:
+            document["worst"] = worst_document(rows, reasons)
+        print_json(document)
         return
     out = console()
     print_score(out, figures, peers())
     if worst is not None:
-        print_worst(out, predictions, int(worst))
+        print_worst(out, rows, reasons)
