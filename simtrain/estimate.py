@@ -89,6 +89,17 @@ class Detail:
     """FLOP of one step, recomputation included."""
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Seconds of one microbatch, shape ([categories,] representatives, plans)."""
+
+    forward: Array
+    backward: Array
+    """Rebuilt activations and both gradients."""
+    weight: Array
+    """Of `backward`, the weights' gradients, which could wait; shape (representatives, plans)."""
+
+
 def machine(job: Job) -> Machine:
     """Profile, network and attention kernel of a job."""
     described = job.cluster.device
@@ -121,17 +132,24 @@ def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
     return Detail(terms, share, step_time / width, step_time * width, _hardware_flops(described))
 
 
+def passes(job: Job, plans: PlanTable, on: Machine) -> tuple[Passes, Hops]:
+    """What one microbatch takes on every representative stage in all, and what its messages between stages take."""
+    described, priced = _priced(job, plans, on)
+    found = _stages(described, priced, sync_time(job, on, described.stages).accumulation, total=True)
+    return Passes(found.forward[0], found.backward[0], found.weight), _hops(described, on)
+
+
 def _priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str, BlockTime]]:
     described = program(job, plans, fused_attention=on.attention_kernel != "unfused")
     rows = len(described.layers.spread.rows)
     return described, {block.name: block_time(block, job, on, rows) for block in described.layers.blocks}
 
 
-def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: bool) -> Array:
-    """Seconds by term; with `total` the categories of the busy time are summed into the first row."""
-    job, plans = described.job, described.plans
+def _stages(described: Program, priced: dict[str, BlockTime], accumulation: Array, total: bool) -> Passes:
+    """Seconds of one microbatch on every representative stage, by category or, with `total`, in all."""
+    plans = described.plans
     index, spread = described.layers.spread.index, described.stages.spread.index
-    layout, stack = described.stages.layout, job.stack
+    layout = described.stages.layout
     rows = 1 if total else len(CATEGORIES)
 
     def gathered(parts: Array) -> Array:
@@ -141,6 +159,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     full = full_share(plans, layers)
     selective = (plans.recompute == SELECTIVE) * (1 - full)
     forward, backward = (np.zeros((rows, *layers.shape)) for _ in range(2))
+    weight = np.zeros(layers.shape)
     held = {
         "dense": dense,
         "moe": layers - dense,
@@ -151,10 +170,22 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
         ahead, back = gathered(time.forward)[:, None, :], gathered(time.backward)[:, None, :]
         forward += held[name] * ahead
         backward += held[name] * back
+        weight += held[name] * time.weight[index]
         if name in ("dense", "moe"):
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
+    added = accumulation[:, spread]
+    backward[0 if total else ELEMENTWISE] += added
+    return Passes(forward, backward, weight + added)
+
+
+def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: bool) -> Array:
+    """Seconds by term; with `total` the categories of the busy time are summed into the first row."""
+    job, plans = described.job, described.plans
+    spread = described.stages.spread.index
+    layout, stack = described.stages.layout, job.stack
     sync = sync_time(job, on, described.stages)
-    backward[0 if total else ELEMENTWISE] += sync.accumulation[:, spread]
+    stage = _stages(described, priced, sync.accumulation, total)
+    forward, backward = stage.forward, stage.backward
     stage_forward, stage_backward = summed(forward), summed(backward)
     hops = _hops(described, on)
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, stack.overlap.pipeline.value)

@@ -14,7 +14,7 @@ from simtrain.price.profile import Profile
 from simtrain.price.timed import Timed
 from simtrain.spec.calibration import DeviceRates
 from simtrain.spec.job import Job
-from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Work
+from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Work, gives_weights
 
 CATEGORIES: Final = (
     "matmul",
@@ -49,6 +49,8 @@ class BlockTime:
     backward: Parts
     selective: Parts
     """Added to the backward pass by selective recomputation."""
+    weight: NDArray[np.float64]
+    """Part of backward that gives the weights' gradients and that no other stage waits for, shape (plans,)."""
     measured: NDArray[np.float64]
     """Seconds of forward and backward that rest on measured rows, shape (plans,)."""
     priced: NDArray[np.float64]
@@ -70,7 +72,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         ELEMENTWISE: rates.elementwise.value,
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
-    measured = np.zeros(plans)
+    weight, measured = np.zeros(plans), np.zeros(plans)
     for op, time in zip(block.ops, times, strict=True):
         if isinstance(op.work, Message) and op.work.hidden:
             continue
@@ -79,6 +81,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         (forward if op.phase == "forward" else backward)[row] += seconds
         if op.phase == "forward" and op.role in job.stack.selective and not isinstance(op.work, Message):
             selective[row] += seconds
+        if gives_weights(op):
+            weight += seconds
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
     layer = block.name in ("dense", "moe")
@@ -86,7 +90,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         _overlap(parts, job)
         if layer:
             _launch(parts, job, passes)
-    return BlockTime(forward, backward, selective, measured, priced)
+    return BlockTime(forward, backward, selective, weight, measured, priced)
 
 
 def _category(op: Op) -> int:

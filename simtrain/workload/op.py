@@ -140,6 +140,12 @@ class Op:
     """Share of the block's layers that hold this op (sliding-window layers among global ones)."""
 
 
+def gives_weights(op: Op) -> bool:
+    """Whether an op is the product that gives a linear layer's weight gradient: it can wait (arXiv 2401.10241)."""
+    product = isinstance(op.work, Matmul | GroupedMatmul) and op.work.operand == "weight"
+    return product and op.role != "core attention"
+
+
 @dataclass(frozen=True)
 class Saved:
     """Bytes one layer keeps for its backward pass, a microbatch: in all, and what selective recomputation drops."""

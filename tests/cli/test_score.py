@@ -131,3 +131,14 @@ def test_worst_rows_name_a_term_in_json(folder: Path) -> None:
         assert first["factor"] > 0
         moved = row["predicted_s"] * (1 + first["share"] * (first["factor"] - 1))
         assert moved == pytest.approx(row["measured_s"])
+
+
+def test_printed_parts_beside_ours() -> None:
+    answer = run("--source", "korthikanti-2022", "--parts", "--json")
+    assert answer.returncode == 0, answer.stderr
+    parts = json.loads(answer.stdout)["parts"]
+    for part in parts:
+        unit = "bytes" if "memory" in part["part"] or "activations" in part["part"] else "s"
+        assert part["ratio"] == pytest.approx(part[f"predicted_{unit}"] / part[f"measured_{unit}"])
+    shown = run("--source", "korthikanti-2022", "--parts").stdout
+    assert shown.count("layer forward") == sum("layer forward" in part["part"] for part in parts) == 5
