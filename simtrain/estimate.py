@@ -14,12 +14,12 @@ from simtrain.price.uncertainty import relative_width
 from simtrain.spec.calibration import device_rates, left_out
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
-from simtrain.timeline.closed_form import Hops, exposed_gather, exposed_reduction, gathered_behind, pipeline
-from simtrain.timeline.memory import Memory, memory
+from simtrain.timeline.closed_form import Apart, Hops, exposed_gather, exposed_reduction, gathered_behind, pipeline
+from simtrain.timeline.memory import Memory, memory, waiting_share
 from simtrain.workload.flops import model_flops
 from simtrain.workload.op import Block
 from simtrain.workload.program import Program, program
-from simtrain.workload.strategies.pipeline import crossings, exchanges
+from simtrain.workload.strategies.pipeline import crossings, exchanges, splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 Array = NDArray[np.float64]
@@ -135,7 +135,8 @@ def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
 def passes(job: Job, plans: PlanTable, on: Machine) -> tuple[Passes, Hops]:
     """What one microbatch takes on every representative stage in all, and what its messages between stages take."""
     described, priced = _priced(job, plans, on)
-    found = _stages(described, priced, sync_time(job, on, described.stages).accumulation, total=True)
+    accumulation = sync_time(job, on, described.stages).accumulation
+    found = _stages(described, priced, accumulation, total=True, split=True)
     return Passes(found.forward[0], found.backward[0], found.weight), _hops(described, on)
 
 
@@ -145,8 +146,11 @@ def _priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str,
     return described, {block.name: block_time(block, job, on, rows) for block in described.layers.blocks}
 
 
-def _stages(described: Program, priced: dict[str, BlockTime], accumulation: Array, total: bool) -> Passes:
-    """Seconds of one microbatch on every representative stage, by category or, with `total`, in all."""
+def _stages(
+    described: Program, priced: dict[str, BlockTime], accumulation: Array, total: bool, split: bool
+) -> Passes:
+    """Seconds of one microbatch on every representative stage, by category or, with `total`, in all; those of weight
+    gradients only where they are `split` from the backward pass."""
     plans = described.plans
     index, spread = described.layers.spread.index, described.stages.spread.index
     layout = described.stages.layout
@@ -170,7 +174,8 @@ def _stages(described: Program, priced: dict[str, BlockTime], accumulation: Arra
         ahead, back = gathered(time.forward)[:, None, :], gathered(time.backward)[:, None, :]
         forward += held[name] * ahead
         backward += held[name] * back
-        weight += held[name] * time.weight[index]
+        if split:
+            weight += held[name] * time.weight[index]
         if name in ("dense", "moe"):
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     added = accumulation[:, spread]
@@ -184,11 +189,14 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     spread = described.stages.spread.index
     layout, stack = described.stages.layout, job.stack
     sync = sync_time(job, on, described.stages)
-    stage = _stages(described, priced, sync.accumulation, total)
+    split = bool(splits(plans).any())
+    stage = _stages(described, priced, sync.accumulation, total, split)
     forward, backward = stage.forward, stage.backward
     stage_forward, stage_backward = summed(forward), summed(backward)
     hops = _hops(described, on)
-    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, stack.overlap.pipeline.value)
+    apart = Apart(stage.weight, waiting_share(described), not stack.post_validation) if split else None
+    hidden = stack.overlap.pipeline.value
+    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, hidden, apart)
     gathers, gathering = sync.gather[:, spread], stack.overlap.parameter_gathering.value
     reduction = exposed_reduction(
         plans,

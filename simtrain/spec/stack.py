@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simtrain.spec.base import Duration, Fact, Size, Spec
+from simtrain.spec.plan import Schedule
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 AttentionKernel = Literal["flash-2", "flash-3", "unfused"]
@@ -53,6 +54,11 @@ class Stack(Spec):
     hybrid_sharding: bool
     """Whether states can be sharded over part of the data-parallel group (HSDP)."""
     sequence_parallel: bool
+    schedules: Annotated[tuple[Schedule, ...], Field(min_length=1)]
+    """Pipeline schedules it offers."""
+    post_validation: bool
+    """Whether a stage updates its weights before all gradients are known to be sound, and repairs the rare case that
+    they are not (arXiv 2401.10241 section 4), so that no stage waits for the others at the end of a step."""
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
     selective: tuple[Literal["core attention", "norm", "activation"], ...]

@@ -178,3 +178,15 @@ def both_ways(
         Op(name, role, "forward", work, weight),
         *(Op(f"{name} backward", role, "backward", part, weight) for part in work.backward()),
     )
+
+
+def waiting_elements(block: Block) -> NDArray[np.float64]:
+    """Elements of the inputs and output gradients of a block's linear layers, which weight gradients are made from."""
+    elements = np.zeros(np.shape(block.input_size))
+    for op in filter(gives_weights, block.ops):
+        work = op.work
+        if isinstance(work, Matmul):
+            elements = elements + (np.asarray(work.m, float) + work.n) * work.k * work.batch
+        elif isinstance(work, GroupedMatmul):
+            elements = elements + (np.asarray(work.rows, float) + work.n) * work.k * work.experts
+    return elements
