@@ -128,7 +128,9 @@ def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
     share = _measured_share(described, priced)
     step_time = summed(terms)
     device = job.cluster.device
-    width = 1 + relative_width(share, on.profile.evidence, left_out(job.stack.name, device.name, device.profile))
+    seen = left_out(job.stack.name, device.name, device.profile)
+    relative = relative_width(share, on.profile.evidence, seen) if job.own is None else job.own.p90
+    width = 1 + relative
     return Detail(terms, share, step_time / width, step_time * width, _hardware_flops(described))
 
 
@@ -213,7 +215,8 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     overhead = np.full(len(plans), stack.step_overhead.value)
     reduction = reduction + sync.tied[spread]
     once = np.stack([idle, run.hops, reduction, gather, update, overhead])
-    return np.concatenate([plans.microbatches * mean, once])
+    terms = np.concatenate([plans.microbatches * mean, once])
+    return terms if job.own is None else terms * job.own.factor.value
 
 
 def _hops(described: Program, on: Machine) -> Hops:
