@@ -17,12 +17,12 @@ from simtrain.spec.calibration import device_rates, left_out
 from simtrain.spec.hardware import Device
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
-from simtrain.timeline.closed_form import Hops, exposed_gather, exposed_reduction, gathered_behind, pipeline
-from simtrain.timeline.memory import Memory, memory
+from simtrain.timeline.closed_form import Apart, Hops, exposed_gather, exposed_reduction, gathered_behind, pipeline
+from simtrain.timeline.memory import Memory, memory, waiting_share
 from simtrain.workload.flops import model_flops
 from simtrain.workload.op import Block
 from simtrain.workload.program import Program, program
-from simtrain.workload.strategies.pipeline import crossings, exchanges
+from simtrain.workload.strategies.pipeline import crossings, exchanges, splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 Array = NDArray[np.float64]
@@ -92,6 +92,17 @@ class Detail:
     """FLOP of one step, recomputation included."""
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Seconds of one microbatch, shape ([categories,] representatives, plans)."""
+
+    forward: Array
+    backward: Array
+    """Rebuilt activations and both gradients."""
+    weight: Array
+    """Of `backward`, the weights' gradients, which could wait; shape (representatives, plans)."""
+
+
 def machine(job: Job) -> Machine:
     """Profile, network and attention kernel of a job."""
     described = job.cluster.device
@@ -129,8 +140,18 @@ def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
     share = _measured_share(described, priced)
     step_time = summed(terms)
     device = job.cluster.device
-    width = 1 + relative_width(share, on.profile.evidence, left_out(job.stack.name, device.name, device.profile))
+    seen = left_out(job.stack.name, device.name, device.profile)
+    relative = relative_width(share, on.profile.evidence, seen) if job.own is None else job.own.p90
+    width = 1 + relative
     return Detail(terms, share, step_time / width, step_time * width, _hardware_flops(described))
+
+
+def passes(job: Job, plans: PlanTable, on: Machine) -> tuple[Passes, Hops]:
+    """What one microbatch takes on every representative stage in all, and what its messages between stages take."""
+    described, priced = _priced(job, plans, on)
+    accumulation = sync_time(job, on, described.stages).accumulation
+    found = _stages(described, priced, accumulation, total=True, split=True)
+    return Passes(found.forward[0], found.backward[0], found.weight), _hops(described, on)
 
 
 def _priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str, BlockTime]]:
@@ -139,11 +160,14 @@ def _priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str,
     return described, {block.name: block_time(block, job, on, rows) for block in described.layers.blocks}
 
 
-def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: bool) -> Array:
-    """Seconds by term; with `total` the categories of the busy time are summed into the first row."""
-    job, plans = described.job, described.plans
+def _stages(
+    described: Program, priced: dict[str, BlockTime], accumulation: Array, total: bool, split: bool
+) -> Passes:
+    """Seconds of one microbatch on every representative stage, by category or, with `total`, in all; those of weight
+    gradients only where they are `split` from the backward pass."""
+    plans = described.plans
     index, spread = described.layers.spread.index, described.stages.spread.index
-    layout, stack = described.stages.layout, job.stack
+    layout = described.stages.layout
     rows = 1 if total else len(CATEGORIES)
 
     def gathered(parts: Array) -> Array:
@@ -153,6 +177,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     full = full_share(plans, layers)
     selective = (plans.recompute == SELECTIVE) * (1 - full)
     forward, backward = (np.zeros((rows, *layers.shape)) for _ in range(2))
+    weight = np.zeros(layers.shape)
     held = {
         "dense": dense,
         "moe": layers - dense,
@@ -163,15 +188,32 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
         ahead, back = gathered(time.forward)[:, None, :], gathered(time.backward)[:, None, :]
         forward += held[name] * ahead
         backward += held[name] * back
+        if split:
+            weight += held[name] * time.weight[index]
         if name in ("dense", "moe"):
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
+    added = accumulation[:, spread]
+    backward[0 if total else ELEMENTWISE] += added
+    forward[0 if total else LAUNCH] += described.job.stack.microbatch_overhead.value
+    return Passes(forward, backward, weight + added)
+
+
+def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: bool) -> Array:
+    """Seconds by term; with `total` the categories of the busy time are summed into the first row."""
+    job, plans = described.job, described.plans
+    spread = described.stages.spread.index
+    layout, stack = described.stages.layout, job.stack
     sync = sync_time(job, on, described.stages)
-    backward[0 if total else ELEMENTWISE] += sync.accumulation[:, spread]
-    forward[0 if total else LAUNCH] += stack.microbatch_overhead.value
+    split = bool(splits(plans).any())
+    stage = _stages(described, priced, sync.accumulation, total, split)
+    forward, backward = stage.forward, stage.backward
     stage_forward, stage_backward = summed(forward), summed(backward)
     hops = _hops(described, on)
-    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, stack.overlap.pipeline.value)
+    apart = Apart(stage.weight, waiting_share(described), not stack.post_validation) if split else None
+    hidden = stack.overlap.pipeline.value
+    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, hidden, apart)
     gathers, gathering = sync.gather[:, spread], stack.overlap.parameter_gathering.value
+    full = full_share(plans, layout.layers[:, spread])
     again = gathers * (1 + full) if stack.messages.gathered_to_rebuild.value else gathers
     reduction = exposed_reduction(
         plans,
@@ -188,7 +230,8 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     overhead = np.full(len(plans), stack.step_overhead.value)
     reduction = reduction + sync.tied[spread]
     once = np.stack([idle, run.hops, reduction, gather, update, overhead])
-    return np.concatenate([plans.microbatches * mean, once])
+    terms = np.concatenate([plans.microbatches * mean, once])
+    return terms if job.own is None else terms * job.own.factor.value
 
 
 def _hops(described: Program, on: Machine) -> Hops:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from simtrain.errors import WrongInput
+from simtrain.errors import Problem, WrongInput
+from simtrain.spec.calibration import own_scale, own_scales
+from simtrain.spec.job import Job
 from simtrain.spec.request import Request
 
 
@@ -15,3 +17,20 @@ def request(model: str, cluster: str | None, *options: dict[str, str | None]) ->
         return Request.read(Path(model)).overridden_by(stated)
     except WrongInput as wrong:
         raise WrongInput([*wrong.problems, *stated.problems()]) from None
+
+
+def unreadable(path: Path | None) -> list[Problem]:
+    """What is wrong with a calibration file, whatever the job."""
+    try:
+        if path is not None:
+            own_scales(path)
+    except WrongInput as wrong:
+        return list(wrong.problems)
+    return []
+
+
+def calibrated(job: Job, path: Path | None) -> Job:
+    """The job with the user's own calibration of its stack and device, if a file is given."""
+    if path is None:
+        return job
+    return job.model_copy(update={"own": own_scale(path, job.stack.name, job.cluster.device.name)})

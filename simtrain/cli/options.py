@@ -1,5 +1,6 @@
 """Options that several verbs share."""
 
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -23,4 +24,8 @@ Tokens = Annotated[str | None, stated("Tokens to train on, e.g. 15T: adds days a
 Precision = Annotated[str | None, stated("Number formats; bf16-mixed where the device has bf16.", "NAME")]
 Optimizer = Annotated[str | None, stated("Optimizer; adamw if not given.", "NAME")]
 Stack = Annotated[str | None, stated("Training framework; megatron-core if not given.", "NAME")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A file written by simtrain calibrate --runs.", rich_help_panel=JOB),
+]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of tables.")]

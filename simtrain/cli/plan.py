@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from simtrain.cli.options import AsJson, Cluster, GlobalBatch, Gpus, Optimizer, Precision, Seq, Stack, Tokens
+from simtrain.cli.options import (
+    AsJson,
+    Calibration,
+    Cluster,
+    GlobalBatch,
+    Gpus,
+    Optimizer,
+    Precision,
+    Seq,
+    Stack,
+    Tokens,
+)
 
 HELP = r"""Find the best layouts for training MODEL on CLUSTER.
 
@@ -38,6 +49,7 @@ def plan(
     precision: Precision = None,
     optimizer: Optimizer = None,
     stack: Stack = None,
+    calibration: Calibration = None,
     top: Annotated[str, typer.Option(metavar="N", help="Plans to rank.")] = "5",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answer here as JSON, for simtrain simulate.")
@@ -45,7 +57,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Run the search and show it."""
-    from simtrain.cli.inputs import request
+    from simtrain.cli.inputs import calibrated, request, unreadable
     from simtrain.cli.output import check_writable, console, note, print_json, progress, write_json
     from simtrain.errors import Problem, WrongInput
     from simtrain.search.advice import advice
@@ -53,7 +65,7 @@ def plan(
     from simtrain.views.document import plan_document
     from simtrain.views.tables import print_nothing_fits, print_search
 
-    problems: list[Problem] = []
+    problems: list[Problem] = unreadable(calibration)
     job = None
     try:
         asked = request(
@@ -63,6 +75,7 @@ def plan(
             {"precision": precision, "optimizer": optimizer, "stack": stack},
         )
         job = asked.job()
+        job = job if problems else calibrated(job, calibration)
     except WrongInput as error:
         problems.extend(error.problems)
     if not top.isdecimal() or int(top) < 1:

@@ -7,6 +7,7 @@ import typer
 
 from simtrain.cli.options import (
     AsJson,
+    Calibration,
     Cluster,
     GlobalBatch,
     Gpus,
@@ -54,24 +55,25 @@ def simulate(
     precision: Precision = None,
     optimizer: Optimizer = None,
     stack: Stack = None,
+    calibration: Calibration = None,
     tp: Annotated[str, stated("Tensor degree.", panel=LAYOUT)] = "1",
     sp: Annotated[bool, typer.Option("--sp", metavar="", help="Sequence parallelism.", rich_help_panel=LAYOUT)] = False,
     pp: Annotated[str, stated("Pipeline degree: stages.", panel=LAYOUT)] = "1",
-    vpp: Annotated[str, stated("Chunks a stage; above 1 the schedule is interleaved.", panel=LAYOUT)] = "1",
+    vpp: Annotated[str, stated("Chunks a stage; above 1 the schedule is interleaved (or zb-v).", panel=LAYOUT)] = "1",
     cp: Annotated[str, stated("Context degree, as a ring.", panel=LAYOUT)] = "1",
     ulysses: Annotated[str, stated("Context degree, over heads.", panel=LAYOUT)] = "1",
     ep: Annotated[str, stated("Expert degree.", panel=LAYOUT)] = "1",
     etp: Annotated[str, stated("Tensor degree inside an expert.", panel=LAYOUT)] = "1",
     zero: Annotated[str, stated("States sharded: 1 optimizer, 2 gradients too, 3 all.", "0..3", LAYOUT)] = "0",
     shard_group: Annotated[str | None, stated("Ranks a state is sharded over; all if not given.", panel=LAYOUT)] = None,
-    schedule: Annotated[str | None, stated("gpipe, 1f1b or interleaved.", "NAME", LAYOUT)] = None,
+    schedule: Annotated[str | None, stated("gpipe, 1f1b, interleaved, zb-1p, zb-2p or zb-v.", "NAME", LAYOUT)] = None,
     micro_batch: Annotated[str, stated("Sequences a microbatch.", panel=LAYOUT)] = "1",
     recompute: Annotated[str, stated("none, selective or full.", "NAME", LAYOUT)] = "none",
     full_layers: Annotated[str, stated("Layers a stage recomputed in full besides.", panel=LAYOUT)] = "0",
     as_json: AsJson = False,
 ) -> None:
     """Estimate the plan and show it."""
-    from simtrain.cli.inputs import request
+    from simtrain.cli.inputs import calibrated, request, unreadable
     from simtrain.cli.output import console, print_json
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import WrongInput
@@ -82,7 +84,7 @@ def simulate(
     from simtrain.views.tables import print_one
 
     from_file = Path(model).suffix == ".json" and Path(model).name != "config.json" and cluster is None
-    misplaced = _misplaced(context, from_file)
+    misplaced = [*_misplaced(context, from_file), *unreadable(calibration)]
     if from_file:
         try:
             job, plan = read_plan(Path(model), rank)
@@ -120,6 +122,7 @@ def simulate(
             raise WrongInput([*error.problems, *misplaced]) from None
     if misplaced:
         raise WrongInput(misplaced)
+    job = calibrated(job, calibration)
     on = machine(job)
     table = PlanTable.of([plan])
     result = estimate(job, table, on)
@@ -151,7 +154,7 @@ def _misplaced(context: typer.Context, from_file: bool) -> "list[Problem]":
             _flag(name), None, "cannot change the plan of a plan file", "leave it out, or name a model and a cluster"
         )
         for name in on_command_line
-        if name not in ("model", "rank", "as_json")
+        if name not in ("model", "rank", "calibration", "as_json")
     ]
 
 

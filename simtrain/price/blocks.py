@@ -15,7 +15,19 @@ from simtrain.price.profile import FIRST_GENERATION, UNFUSED, Profile
 from simtrain.price.timed import Timed
 from simtrain.spec.calibration import DeviceRates
 from simtrain.spec.job import Job
-from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Phase, Values, Work
+from simtrain.workload.op import (
+    Attention,
+    Block,
+    Elementwise,
+    GroupedMatmul,
+    Matmul,
+    Message,
+    Op,
+    Phase,
+    Values,
+    Work,
+    gives_weights,
+)
 
 CATEGORIES: Final = (
     "matmul",
@@ -54,6 +66,8 @@ class BlockTime:
     backward: Parts
     selective: Parts
     """Added to the backward pass by selective recomputation."""
+    weight: NDArray[np.float64]
+    """Part of backward that gives the weights' gradients and that no other stage waits for, shape (plans,)."""
     measured: NDArray[np.float64]
     """Seconds of forward and backward that rest on measured rows, shape (plans,)."""
     priced: NDArray[np.float64]
@@ -75,7 +89,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         ELEMENTWISE: rates.elementwise.value,
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
-    measured = np.zeros(plans)
+    weight, measured = np.zeros(plans), np.zeros(plans)
     for op, time in zip(block.ops, times, strict=True):
         if isinstance(op.work, Message) and op.work.hidden:
             continue
@@ -84,6 +98,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         (forward if op.phase == "forward" else backward)[row] += seconds
         if op.phase == "forward" and not isinstance(op.work, Message):
             selective[row] += seconds * job.stack.rebuilt(op.role)
+        if gives_weights(op):
+            weight += seconds
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
     layer = block.name in ("dense", "moe")
@@ -95,7 +111,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         _overlap(parts, job)
         if layer:
             _launch(parts, job, launched)
-    return BlockTime(forward, backward, selective, measured, priced)
+    return BlockTime(forward, backward, selective, weight, measured, priced)
 
 
 def _category(op: Op) -> int:

@@ -64,7 +64,7 @@ def _tied(job: Job, machine: Machine, plans: PlanTable, wire: float) -> Array:
     inside = plans.tp * plans.cp * plans.dp * plans.pp <= machine.network.domain
     pair = Group(np.full(len(plans), 2.0), np.where(inside, 2.0, 1.0))
     seconds = collectives.collective_seconds(machine.network, "all_reduce", size, pair).seconds
-    return np.where(plans.pp > 1, seconds / link_rate(machine, pair), 0.0)
+    return np.where((plans.pp > 1) & (plans.folded == 0), seconds / link_rate(machine, pair), 0.0)
 
 
 def _pass(machine: Machine, size: Stages) -> Stages:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, PlanTable
+from simtrain.spec.plan import COLUMNS, SCHEDULES, PlanTable
 from simtrain.workload.rule import Rule
 from simtrain.workload.strategies import context, expert, mesh, pipeline, recompute, sharding, tensor
 
@@ -99,9 +99,15 @@ class Space:
         self._outer = self._expand_outer()
 
     def _schedules(self) -> Columns:
-        chunks = [d for d in range(2, self.job.model.layers + 1) if self.job.model.layers % d == 0]
-        schedule = [pipeline.ONE_F_ONE_B, pipeline.GPIPE, *[pipeline.INTERLEAVED] * len(chunks)]
-        return {"schedule": np.array(schedule), "vpp": np.array([1, 1, *chunks])}
+        """The stack's schedules, each with the chunks it may have."""
+        layers = self.job.model.layers
+        chunks = {
+            pipeline.INTERLEAVED: [d for d in range(2, layers + 1) if layers % d == 0],
+            pipeline.ZB_V: [pipeline.V_CHUNKS],
+        }
+        offered = [SCHEDULES.index(name) for name in self.job.stack.schedules]
+        pairs = [(schedule, vpp) for schedule in offered for vpp in chunks.get(schedule, [1])]
+        return {"schedule": np.array([p[0] for p in pairs]), "vpp": np.array([p[1] for p in pairs])}
 
     @staticmethod
     def _recomputation() -> Columns:

@@ -1,10 +1,12 @@
 """What calibration against whole training runs found, in profiles/calibration (written by `simtrain calibrate`)."""
 
 import functools
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
+from simtrain.errors import Problem, WrongInput
 from simtrain.spec.base import Evidence, Fact, Spec, checked
 from simtrain.spec.library import path_of, read_toml
 
@@ -75,3 +77,37 @@ def left_out(stack: str, *devices: str | None) -> tuple[LeftOut, str] | None:
         if name in known and (known[name]["runs"] >= FEWEST or name == DEFAULT):
             return checked(LeftOut, known[name], f"{ERRORS}: {name}"), str(name)
     return None
+
+
+class OwnScale(Spec):
+    """What a user's own runs say of one stack on one device (written by `simtrain calibrate --runs`)."""
+
+    stack: str
+    device: str
+    factor: Fact[Annotated[float, Field(gt=0, le=100)]]
+    """Measured over predicted step time (1)."""
+    runs: PositiveInt
+    p90: Annotated[float, Field(ge=0)]
+    """90 % of further runs are expected within this share of their step time."""
+
+
+class OwnCalibration(Spec):
+    """A user's calibration file."""
+
+    scale: Annotated[tuple[OwnScale, ...], Field(min_length=1)]
+
+
+def own_scales(path: Path) -> tuple[OwnScale, ...]:
+    """All scales of a user's file; WrongInput where it is wrong."""
+    return checked(OwnCalibration, read_toml(path), str(path)).scale
+
+
+def own_scale(path: Path, stack: str, device: str) -> OwnScale:
+    """The scale of a stack on a device in a user's file; WrongInput where it has none."""
+    found = own_scales(path)
+    for scale in found:
+        if (scale.stack, scale.device) == (stack, device):
+            return scale
+    known = ", ".join(f"{scale.stack} on {scale.device}" for scale in found)
+    rule = f"has no runs of {stack} on {device}"
+    raise WrongInput([Problem("--calibration", str(path), rule, f"it has {known}")])

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
+from simtrain.spec.calibration import OwnScale
 from simtrain.spec.hardware import Cluster
 from simtrain.spec.model import Model
 from simtrain.spec.precision import Optimizer, Precision
@@ -24,6 +25,8 @@ class Job(Spec):
     optimizer: Optimizer
     stack: Stack
     tokens: PositiveInt | None = None
+    own: OwnScale | None = None
+    """The user's own calibration of this stack on this device."""
 
     @model_validator(mode="after")
     def _whole_nodes(self) -> Self:

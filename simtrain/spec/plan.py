@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from simtrain.spec.base import Spec
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved")
+Schedule = Literal["gpipe", "1f1b", "interleaved", "zb-1p", "zb-2p", "zb-v"]
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 RECOMPUTE = ("none", "selective", "full")
 
 
@@ -33,7 +34,7 @@ class Plan(Spec):
     """Row of the state table: 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
     shard_group: PositiveInt = 1
     """Ranks a sharded state is spread over, out of dp x cp (fewer: HSDP)."""
-    schedule: Literal["gpipe", "1f1b", "interleaved"] = "1f1b"
+    schedule: Schedule = "1f1b"
     micro_batch: PositiveInt = 1
     global_batch: PositiveInt = 1
     recompute: Literal["none", "selective", "full"] = "none"
@@ -75,6 +76,11 @@ class PlanTable:
     def cp(self) -> Column:
         """Context degree."""
         return self.cp_ring * self.cp_head
+
+    @property
+    def folded(self) -> Column:
+        """1 where the pipeline turns back at its last stage, so that the first holds both ends of the model."""
+        return np.asarray(self.schedule == SCHEDULES.index("zb-v"), dtype=np.int64)
 
     @property
     def microbatches(self) -> Column:

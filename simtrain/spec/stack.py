@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from simtrain.spec.base import Duration, Evidence, Fact, Size, Spec
+from simtrain.spec.plan import Schedule
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual"]
@@ -98,6 +99,11 @@ class Stack(Spec):
     whole_in_pipeline: Fact[bool] = usual(False)
     """Whether, with several stages, sharded weights stay gathered and gradients whole from microbatch to microbatch."""
     sequence_parallel: bool
+    schedules: Annotated[tuple[Schedule, ...], Field(min_length=1)]
+    """Pipeline schedules it offers."""
+    post_validation: bool
+    """Whether a stage updates its weights before all gradients are known to be sound, and repairs the rare case that
+    they are not (arXiv 2401.10241 section 4), so that no stage waits for the others at the end of a step."""
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
     selective: tuple[Literal["core attention", "norm", "activation"], ...]

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.workload.op import Block
+from simtrain.workload.op import Block, waiting_elements
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import GPIPE, Stages, in_flight
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
@@ -47,6 +47,19 @@ def _sizes(block: Block) -> tuple[Array, Array, Array]:
     """Bytes a layer of this block saves: everything, under selective recomputation, and its input alone."""
     kept = np.asarray(block.saved.kept, float)
     return kept, kept - block.saved.dropped, np.asarray(block.input_size, float)
+
+
+def waiting_share(program: Program) -> Array:
+    """M_W / M_B of arXiv 2401.10241 table 1, shape (plans,): bytes of one layer that its weight gradients are computed
+    from over those its backward pass waits with."""
+    layer, plans = program.layers.dense or program.layers.moe, program.plans
+    assert layer is not None
+    kept, lean, inputs = _sizes(layer)
+    full = full_share(plans, program.job.model.layers / np.asarray(plans.pp, float))
+    index = program.layers.spread.index
+    backward = full * inputs[index] + (1 - full) * np.where(plans.recompute == SELECTIVE, lean[index], kept[index])
+    waits = waiting_elements(layer) * program.job.precision.matmul_input_bytes
+    return np.asarray(waits[index] / backward)
 
 
 def _buffers(program: Program) -> Array:

@@ -17,6 +17,7 @@ from simtrain.validation.corpus import Corpus, Row
 from simtrain.validation.fabric import on_its_network, with_nodes_of
 from simtrain.validation.setup import Setup, Source, Variant, setup
 from simtrain.validation.shapes import shape
+from simtrain.workload.strategies.pipeline import V_CHUNKS
 
 SCHEDULES: Final[Mapping[str, str]] = {
     "": "1f1b",
@@ -24,6 +25,9 @@ SCHEDULES: Final[Mapping[str, str]] = {
     "1f1b": "1f1b",
     "gpipe": "gpipe",
     "interleaved": "interleaved",
+    "zb-1p": "zb-1p",
+    "zb-2p": "zb-2p",
+    "zb-v": "zb-v",
 }
 """Schedules of the corpus in a Plan's words; a single stage (none) has no order to choose."""
 RECOMPUTE: Final = ("none", "selective", "full")
@@ -94,7 +98,7 @@ def _inexpressible(row: Row, settings: Setup) -> str | None:
     if row.global_batch is None:
         return "the global batch is not stated"
     if row.schedule.lower() not in SCHEDULES:
-        return f"schedule {row.schedule}: plans know gpipe, 1f1b and interleaved only"
+        return f"schedule {row.schedule}: plans know {', '.join(sorted({*SCHEDULES.values()}))} only"
     if row.offload not in ("", "none", "no", "False"):
         return f"offload ({row.offload}) cannot be expressed"
     if settings.cluster(row) is None:
@@ -127,8 +131,13 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
         chunks = _chunks(layers, pp, source.layers_a_chunk.value) if row.schedule.lower() == "interleaved" else 1
         if pp > 1:
             assumed.append(f"vpp {chunks}")
-    if pp == 1:
-        chunks = 1
+    schedule = SCHEDULES[row.schedule.lower()]
+    if pp == 1 or (chunks == 1 and schedule == "interleaved"):
+        chunks, schedule = 1, "1f1b"
+    elif schedule == "zb-v":
+        chunks = V_CHUNKS
+    elif chunks > 1:
+        schedule = "interleaved"
     split = row.sp
     if split is None:
         split = source.sequence_parallel.value
@@ -155,7 +164,7 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
         "dp": dp,
         "zero": zero,
         "shard_group": min(row.shard_group or group, group) if zero else 1,
-        "schedule": "interleaved" if chunks > 1 else SCHEDULES[row.schedule.lower()].replace("interleaved", "1f1b"),
+        "schedule": schedule,
         "micro_batch": row.micro_batch or source.micro_batch.value,
         "global_batch": row.global_batch,
         "recompute": recompute,
@@ -184,7 +193,9 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     assert precision is not None
     assert row.seq is not None
     network = _step_of(row.net_all_reduce_gbps)
-    at = (row.model, row.seq, row.gpus, row.gpus_per_node, row.inter, cluster, precision)
+    vocabulary = settings.source(row).vocabulary
+    stated = stated if vocabulary is None else {**stated, "vocab": vocabulary.value}
+    at = (row.model, stated.get("vocab"), row.seq, row.gpus, row.gpus_per_node, row.inter, cluster, precision)
     variants = settings.variants(row)
     key = (*at, settings.stack(row), row.attention_kernel, variants, network)
     if key not in jobs:

@@ -61,6 +61,8 @@ class Source(Spec):
     """Whether ranks of a tensor group split the sequence where the row does not say."""
     expert_tensor: Choice[Literal["tensor degree", "one"]]
     """What an empty etp means."""
+    vocabulary: Choice[PositiveInt] | None = None
+    """Of the source's models, where it prints none and models.json assumes one."""
     memory: Choice[Literal["allocated", "reserved", "device"]]
     """What the memory figure counts: allocated tensors, the allocator's blocks, everything on the device."""
     memory_of: Choice[Literal["fullest stage", "first stage"]]

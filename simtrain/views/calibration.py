@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from simtrain.validation.calibrate import Fitted, Measured
 from simtrain.validation.memory_fit import Allocator
+from simtrain.validation.own_runs import OwnFit
 from simtrain.views.document import FORMAT_VERSION
-from simtrain.views.format import percent
+from simtrain.views.format import percent, seconds
 
 
 def by_source(runs: list[Measured], fitted: Fitted) -> list[dict[str, Any]]:
@@ -91,3 +93,53 @@ def print_calibration(
         shown = (str(row["runs"]), percent(row["fragmentation"]), str(row["figures"]), error)
         table.add_row(row["stack"], *shown, percent(row["left_out_accuracy"]), *counts)
     console.print(table)
+
+
+def own_document(found: Sequence[OwnFit]) -> dict[str, Any]:
+    """Scales of a user's runs as plain data."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "scales": [
+            fit.scale.model_dump(mode="json")
+            | {name: _mape(errors) for name, errors in _errors(fit).items()}
+            | {
+                "of": [
+                    {
+                        "id": run.name,
+                        "measured_s": run.step_time,
+                        "raw_s": run.predicted,
+                        "scaled_s": run.step_time * float(np.exp(after)),
+                        "left_out_s": run.step_time * float(np.exp(left_out)),
+                    }
+                    for run, after, left_out in zip(fit.runs, fit.after, fit.left_out, strict=True)
+                ]
+            }
+            for fit in found
+        ],
+    }
+
+
+def print_own(console: Console, found: Sequence[OwnFit]) -> None:
+    """A scale and its errors, then its runs."""
+    for fit in found:
+        scale, errors = fit.scale, {name: percent(_mape(value)) for name, value in _errors(fit).items()}
+        console.print(f"{scale.stack} on {scale.device}: x {scale.factor.value:.3f} by {scale.runs} runs", style="bold")
+        console.print(
+            f"mean error {errors['raw_mape']} raw, {errors['scaled_mape']} with the scale, {errors['left_out_mape']} "
+            f"each by the others; 90 % of further runs expected within {percent(scale.p90)}"
+        )
+        table = Table(box=None)
+        for heading in ("run", "measured", "raw", "scaled", "by the others"):
+            table.add_column(heading, justify="left" if heading == "run" else "right")
+        for run, *errors_of in zip(fit.runs, fit.raw, fit.after, fit.left_out, strict=True):
+            predicted = (seconds(run.step_time * float(np.exp(error))) for error in errors_of)
+            table.add_row(run.name, seconds(run.step_time), *predicted)
+        console.print(table)
+
+
+def _errors(fit: OwnFit) -> dict[str, NDArray[np.float64]]:
+    return {"raw_mape": fit.raw, "scaled_mape": fit.after, "left_out_mape": fit.left_out}
+
+
+def _mape(errors: NDArray[np.float64]) -> float:
+    return float(np.abs(np.expm1(errors)).mean())

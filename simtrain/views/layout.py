@@ -18,8 +18,8 @@ def layout(plan: Plan) -> str:
         whole = plan.shard_group == plan.dp * plan.cp_ring * plan.cp_head
         parts.append(f"zero{plan.zero}" + ("" if whole else f"/{plan.shard_group}"))
     parts.append(f"mb{plan.micro_batch}")
-    if plan.schedule == "gpipe":
-        parts.append("gpipe")
+    if plan.schedule not in ("1f1b", "interleaved"):
+        parts.append(plan.schedule)
     if plan.recompute != "none":
         parts.append(plan.recompute)
     if plan.full_layers:

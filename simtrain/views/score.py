@@ -7,12 +7,14 @@ from rich.console import Console
 from rich.table import Table
 
 from simtrain.estimate import TERMS
+from simtrain.validation.culprit import Suspect
 from simtrain.validation.score import Prediction
 from simtrain.views.document import FORMAT_VERSION
 from simtrain.views.format import percent, seconds
 from simtrain.views.layout import layout
 
 SHOWN_TERMS: Final = 4
+SUSPECTS: Final = 3
 
 
 def score_document(
@@ -114,12 +116,28 @@ def worst(predictions: list[Prediction], count: int) -> list[Prediction]:
     return [p for _, p in sorted(off, key=lambda item: -item[0])[:count]]
 
 
-def print_worst(console: Console, predictions: list[Prediction], count: int) -> None:
-    """The worst rows with layout and largest terms."""
+def worst_document(rows: list[Prediction], suspects: list[list[Suspect]]) -> list[dict[str, Any]]:
+    """The worst rows and the terms that could explain each, likeliest first."""
+    return [
+        {
+            "id": p.row.id,
+            "measured_s": p.row.step_s,
+            "predicted_s": p.step_time,
+            "suspects": [vars(suspect) | {"alone": suspect.alone} for suspect in found[:SUSPECTS]],
+        }
+        for p, found in zip(rows, suspects, strict=True)
+    ]
+
+
+def print_worst(console: Console, rows: list[Prediction], suspects: list[list[Suspect]]) -> None:
+    """The worst rows with layout, largest terms and the term most likely off."""
     table = Table(title="Largest errors", title_justify="left", box=None)
-    for heading in ("row", "measured", "predicted", "factor", "layout", "largest terms"):
+    table.add_column("row", no_wrap=True)
+    for heading in ("measured", "predicted", "factor", "most likely off", "needs", "neighbours"):
         table.add_column(heading, overflow="fold")
-    for p in worst(predictions, count):
+    for heading in ("layout", "largest terms"):
+        table.add_column(heading, overflow="fold")
+    for p, found in zip(rows, suspects, strict=True):
         assert p.expressed is not None
         assert p.terms is not None
         assert p.row.step_s is not None
@@ -129,8 +147,25 @@ def print_worst(console: Console, predictions: list[Prediction], count: int) -> 
             seconds(p.row.step_s),
             seconds(p.step_time),
             f"{p.row.step_s / p.step_time:.2f}",
+            *_culprit(found),
             layout(p.expressed.plan),
             ", ".join(f"{TERMS[i]} {seconds(float(p.terms[i]))}" for i in largest),
         )
     console.print(table)
-    console.print("factor: measured over predicted", style="dim")
+    console.print(
+        "factor: measured over predicted. most likely off: the term (with its share of the step) that, times what it "
+        "needs, gives the measured time with the least strain on what is known of it and on the runs that differ in "
+        "one setting (neighbours: how many the same factor brings nearer). not it alone: beyond three standard "
+        "deviations.",
+        style="dim",
+    )
+
+
+def _culprit(found: list[Suspect]) -> list[str]:
+    """The likeliest suspect: term and share, factor, neighbours' word."""
+    if not found:
+        return ["no term", "-", "-"]
+    first = found[0]
+    heard = f"{first.agree} of {first.neighbours}" if first.neighbours else "none"
+    needs = f"x {first.factor:.2f}" + ("" if first.alone else ", not it alone")
+    return [f"{first.term} ({percent(first.share)})", needs, heard]

@@ -110,6 +110,9 @@ def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
         )
     elif row["cost_per_step_usd"] is not None:
         table.add_row("cost", f"{money(row['cost_per_step_usd'])} a step")
+    if job.own is not None:
+        own = job.own
+        table.add_row("calibrated", f"x {own.factor.value:.3f} by {own.runs} own runs ({own.factor.source})")
     table.add_row(
         "evidence", f"{percent(row['measured_share'])} of the layer time rests on measured kernels, the rest on laws"
     )

@@ -144,6 +144,12 @@ class Op:
     """Share of the block's layers that hold this op (sliding-window layers among global ones)."""
 
 
+def gives_weights(op: Op) -> bool:
+    """Whether an op is the product that gives a linear layer's weight gradient: it can wait (arXiv 2401.10241)."""
+    product = isinstance(op.work, Matmul | GroupedMatmul) and op.work.operand == "weight"
+    return product and op.role != "core attention"
+
+
 @dataclass(frozen=True)
 class Saved:
     """Bytes one layer keeps for its backward pass, a microbatch: in all, and what selective recomputation drops."""
@@ -176,3 +182,15 @@ def both_ways(
         Op(name, role, "forward", work, weight),
         *(Op(f"{name} backward", role, "backward", part, weight) for part in work.backward()),
     )
+
+
+def waiting_elements(block: Block) -> NDArray[np.float64]:
+    """Elements of the inputs and output gradients of a block's linear layers, which weight gradients are made from."""
+    elements = np.zeros(np.shape(block.input_size))
+    for op in filter(gives_weights, block.ops):
+        work = op.work
+        if isinstance(work, Matmul):
+            elements = elements + (np.asarray(work.m, float) + work.n) * work.k * work.batch
+        elif isinstance(work, GroupedMatmul):
+            elements = elements + (np.asarray(work.rows, float) + work.n) * work.k * work.experts
+    return elements

@@ -77,6 +77,7 @@ def test_source_and_worst_for_people(folder: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "mlperf" not in answer.stdout
     assert answer.stdout.count("seqsel-t5") == 2
+    assert "most likely off" in answer.stdout
     assert "Calculon" in answer.stdout
 
 
@@ -118,3 +119,26 @@ def test_without_plotly_the_hint_says_what_to_install(monkeypatch: pytest.Monkey
     (problem,) = scatter.plotted(tmp_path / "plot.html")
     assert "simtrain[html]" in problem.hint
     assert str(problem).startswith("--html")
+
+
+def test_worst_rows_name_a_term_in_json(folder: Path) -> None:
+    answer = run(str(folder), "--source", "korthikanti-2022", "--worst", "2", "--json")
+    assert answer.returncode == 0, answer.stderr
+    worst = json.loads(answer.stdout)["worst"]
+    assert len(worst) == 2
+    for row in worst:
+        first = row["suspects"][0]
+        assert first["factor"] > 0
+        moved = row["predicted_s"] * (1 + first["share"] * (first["factor"] - 1))
+        assert moved == pytest.approx(row["measured_s"])
+
+
+def test_printed_parts_beside_ours() -> None:
+    answer = run("--source", "korthikanti-2022", "--parts", "--json")
+    assert answer.returncode == 0, answer.stderr
+    parts = json.loads(answer.stdout)["parts"]
+    for part in parts:
+        unit = "bytes" if "memory" in part["part"] or "activations" in part["part"] else "s"
+        assert part["ratio"] == pytest.approx(part[f"predicted_{unit}"] / part[f"measured_{unit}"])
+    shown = run("--source", "korthikanti-2022", "--parts").stdout
+    assert shown.count("layer forward") == sum("layer forward" in part["part"] for part in parts) == 5

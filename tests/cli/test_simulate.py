@@ -158,6 +158,7 @@ LAYOUTS = {
     "sp without tp": (("--sp",), "'sequence parallelism needs tensor ranks'", "leaving out --sp"),
     "experts of a dense model": (("--ep", "2"), "'expert degree needs experts'", "--ep 1"),
     "chunks in 1f1b": (("--pp", "2", "--vpp", "2", "--schedule", "1f1b"), "chunks belong", "--schedule interleaved"),
+    "zero bubble elsewhere": (("--pp", "2", "--schedule", "zb-1p"), "'the stack has this schedule'", "--schedule"),
     "shard group": (("--zero", "1", "--shard-group", "3"), "'the shard group divides", "--shard-group 2 or 4"),
     "several batches": (("--global-batch", "64,128"), "is several sizes", "name one of them"),
 }

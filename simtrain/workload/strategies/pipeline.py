@@ -1,6 +1,9 @@
 """Pipeline parallelism: which layers a stage holds, what it keeps in flight, what it sends.
 
-GPipe (arXiv 1811.06965), 1F1B (arXiv 1806.03377), interleaved 1F1B (arXiv 2104.04473 section 2.2).
+GPipe (arXiv 1811.06965), 1F1B (arXiv 1806.03377), interleaved 1F1B (arXiv 2104.04473 section 2.2). The zero-bubble
+schedules (arXiv 2401.10241) run a microbatch's weight gradients later than its backward pass: ZB-1p and ZB-2p are
+searched under a limit of the activations of p and 2p microbatches; ZB-V has two chunks a stage, placed in a V: down
+the stages and up again, under the limit of p.
 Stages are described by four representatives, the leading axis of every array here: the first stage (embedding),
 inner stages that got one of the layers that did not divide, the other inner stages, the last stage (head and loss).
 With one stage only the first exists and holds both ends.
@@ -16,7 +19,8 @@ from simtrain.spec.plan import SCHEDULES, PlanTable
 from simtrain.workload.parameters import parameters
 from simtrain.workload.rule import Rule
 
-GPIPE, ONE_F_ONE_B, INTERLEAVED = (SCHEDULES.index(name) for name in ("gpipe", "1f1b", "interleaved"))
+GPIPE, ONE_F_ONE_B, INTERLEAVED, ZB_1P, ZB_2P, ZB_V = range(len(SCHEDULES))
+V_CHUNKS = 2
 Stages = NDArray[np.float64]
 REPRESENTATIVES = ("first", "fuller inner", "inner", "last")
 FIRST, FULLER, INNER, LAST = range(len(REPRESENTATIVES))
@@ -43,14 +47,16 @@ class Layout:
 def layout(job: Job, plans: PlanTable) -> Layout:
     """Divide the layers over the stages as the stack does.
 
-    Evenly, what does not divide goes to the earliest inner stages, then to the first. By cost, see `_by_cost`; stages
-    behind the head then hold nothing and are left out.
+    Evenly, what does not divide goes to the earliest inner stages, then to the first; of a folded pipeline that holds
+    both ends and has two layers fewer than the rest. By cost, see `_by_cost`; stages behind the head then hold nothing
+    and are left out.
     """
-    stages, layers = plans.pp, job.model.layers
-    first, last, behind = (_by_cost if job.stack.division.value == "by cost" else _evenly)(job, stages)
+    stages, layers, folded = plans.pp, job.model.layers, plans.folded == 1
+    by_cost = job.stack.division.value == "by cost"
+    first, last, behind = _by_cost(job, stages) if by_cost else _evenly(job, stages, folded)
     inner = np.maximum(behind - 1, 0)
     base, fuller = np.divmod(layers - first - last, np.maximum(inner, 1))
-    several = behind > 0
+    several, ends = behind > 0, (behind > 0) & ~folded
     zero = np.zeros(len(plans))
     count = np.stack([zero + 1, fuller, inner - fuller, 1.0 * several])
     held = np.stack([first, base + 1.0, base, last]) * (count > 0)
@@ -59,7 +65,7 @@ def layout(job: Job, plans: PlanTable) -> Layout:
         layers=held,
         dense=_dense(job, count, held),
         embedding=np.stack([zero + 1, zero, zero, zero]),
-        head=np.stack([1.0 * ~several, zero, zero, 1.0 * several]),
+        head=np.stack([1.0 * ~ends, zero, zero, 1.0 * ends]),
         position=np.stack([zero, np.minimum(1, behind), np.minimum(1.0 + fuller, behind), 1.0 * behind]),
     )
 
@@ -67,10 +73,11 @@ def layout(job: Job, plans: PlanTable) -> Layout:
 Counts = NDArray[np.int64]
 
 
-def _evenly(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
-    """Layers of the first stage and of the one with the head, and that one's place."""
-    base, extra = np.divmod(job.model.layers, stages)
-    return base + (extra > stages - 2) * (extra > 0), np.where(stages > 1, base, 0), stages - 1
+def _evenly(job: Job, stages: Counts, folded: NDArray[np.bool_]) -> tuple[Counts, Counts, Counts]:
+    """Layers of the first stage and of the last, and that one's place."""
+    less = np.where(folded & (job.model.layers % stages > 0), 2, 0)
+    base, extra = np.divmod(job.model.layers + less, stages)
+    return base - less + (extra > stages - 2) * (extra > 0), np.where(stages > 1, base, 0), stages - 1
 
 
 def _by_cost(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
@@ -107,17 +114,29 @@ def _dense(job: Job, count: Stages, held: Stages) -> Stages:
     return np.asarray(spread + (held - spread) * rest)
 
 
+def splits(plans: PlanTable) -> NDArray[np.bool_]:
+    """Which plans run weight gradients apart from the backward pass: their schedules come last."""
+    return np.asarray(plans.schedule >= ZB_1P)
+
+
 def in_flight(plans: PlanTable, position: Stages) -> Stages:
     """Microbatches alive at its peak on the stage at `position`, as a multiple of the stage's layers.
 
     GPipe: all m. 1F1B: p - s. Interleaved: chunks in flight over chunks a stage, ((v - 1)p + 2(p - s - 1) + 1)/v,
-    which is p + (p - 1)/v on the first stage (arXiv 2205.05198 section 4.2.3). Never more than m.
+    which is p + (p - 1)/v on the first stage (arXiv 2205.05198 section 4.2.3). Zero-bubble schedules: the limit of
+    their search on every stage, as later ones keep weight gradients waiting instead. Never more than m.
     """
     pp, vpp, m = plans.pp, plans.vpp, plans.microbatches
     ahead = pp - position
     interleaved = np.where(vpp > 1, ((vpp - 1) * pp + 2 * (ahead - 1) + 1) / vpp, ahead)
     alive = np.where(plans.schedule == GPIPE, m, np.where(plans.schedule == INTERLEAVED, interleaved, ahead))
-    return np.minimum(alive, m)
+    return np.minimum(np.where(splits(plans), activation_limit(plans), alive), m)
+
+
+def activation_limit(plans: PlanTable) -> NDArray[np.int64]:
+    """Microbatches whose activations a zero-bubble schedule may hold: 2p in ZB-2p, p in ZB-1p and ZB-V
+    (arXiv 2401.10241 section 5.1), shape (plans,)."""
+    return np.where(plans.schedule == ZB_2P, 2, 1) * plans.pp
 
 
 def crossings(plans: PlanTable, domain: int) -> tuple[Stages, NDArray[np.float64]]:
@@ -156,8 +175,18 @@ RULES = (
     ),
     Rule(
         "chunks belong to the interleaved schedule",
-        "more than one chunk a stage needs it, and it needs more than one",
-        lambda job, plans: (plans.vpp > 1) == (plans.schedule == INTERLEAVED),
+        "more than one chunk a stage needs it or zb-v, and it needs more than one",
+        lambda job, plans: (plans.vpp > 1) == np.isin(plans.schedule, (INTERLEAVED, ZB_V)),
+    ),
+    Rule(
+        "a V has two chunks a stage",
+        "one on the way down and one on the way up",
+        lambda job, plans: (plans.schedule != ZB_V) | (plans.vpp == V_CHUNKS),
+    ),
+    Rule(
+        "the stack has this schedule",
+        "this training stack does not offer it",
+        lambda job, plans: np.isin(plans.schedule, [SCHEDULES.index(name) for name in job.stack.schedules]),
     ),
     Rule(
         "interleaving needs a pipeline",
@@ -167,11 +196,11 @@ RULES = (
     Rule(
         "interleaving needs whole rounds of microbatches",
         "microbatches must be a multiple of the stages",
-        lambda job, plans: (plans.vpp == 1) | (plans.microbatches % plans.pp == 0),
+        lambda job, plans: (plans.schedule != INTERLEAVED) | (plans.microbatches % plans.pp == 0),
     ),
     Rule(
-        "GPipe differs from 1F1B only in a pipeline",
-        "with one stage the two are the same plan",
-        lambda job, plans: (plans.schedule != GPIPE) | (plans.pp > 1),
+        "schedules differ from 1F1B only in a pipeline",
+        "with one stage they are the same plan",
+        lambda job, plans: (plans.schedule == ONE_F_ONE_B) | (plans.pp > 1),
     ),
 )

@@ -79,7 +79,7 @@ def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holdi
 def ends(job: Job, plans: PlanTable, layout: Layout) -> tuple[Stages, Stages]:
     """Parameters of embedding and of head on a rank; tied ones count once on one stage, at both ends of several."""
     counts = parameters(job.model)
-    tied = np.where(plans.pp > 1, counts.embedding, 0) if job.model.tied_embeddings else 0
+    tied = np.where((plans.pp > 1) & (plans.folded == 0), counts.embedding, 0) if job.model.tied_embeddings else 0
     first = layout.embedding * (counts.embedding / plans.tp + counts.positions)
     return first, layout.head * ((counts.head + tied) / plans.tp + counts.final_norm)
 

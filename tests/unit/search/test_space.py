@@ -9,7 +9,7 @@ from jobs import job
 from simtrain.search.search import unique
 from simtrain.search.space import RULES, Space, broken_rules, columns_read
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, PlanTable
+from simtrain.spec.plan import COLUMNS, SCHEDULES, PlanTable
 
 
 def all_plans(asked: Job) -> tuple[PlanTable, Space]:
@@ -96,3 +96,13 @@ def test_columns_are_those_of_a_plan() -> None:
     from simtrain.spec.plan import Plan
 
     assert set(COLUMNS) == set(Plan.model_fields)
+
+
+@pytest.mark.parametrize("stack", ["zero-bubble", "torchtitan", "megatron-core"])
+def test_schedules_are_those_the_stack_offers(stack: str) -> None:
+    asked = job("gpt-3-175b", "dgx-a100", gpus=64, seq=2048, global_batch=256, stack=stack)
+    plans, _ = all_plans(asked)
+    assert {SCHEDULES[i] for i in np.unique(plans.schedule)} == set(asked.stack.schedules)
+    folded = plans.folded == 1
+    assert (plans.vpp[folded] == 2).all()
+    assert (plans.pp[folded] > 1).all()

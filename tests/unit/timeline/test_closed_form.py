@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jobs import job
 
-from simtrain.spec.plan import Plan, PlanTable
+from simtrain.spec.plan import SCHEDULES, Plan, PlanTable
 from simtrain.timeline.closed_form import Hops, Pipeline, exposed_gather, exposed_reduction, pipeline
-from simtrain.workload.strategies.pipeline import crossings, exchanges, in_flight
+from simtrain.workload.strategies.pipeline import crossings, exchanges, in_flight, layout, splits
 
 
 def run(schedule: str, stages: int, microbatches: int, chunks: int = 1, hop: float = 0.0, hidden: float = 0.0):
@@ -97,3 +98,29 @@ def test_parameters_are_gathered_before_every_pass_under_stage_3() -> None:
     assert exposed_gather(plans, gather, gather, passes, passes, overlap=1.0).tolist() == [0.5, 0.5 * 2 * 4]
     twice = exposed_gather(plans, gather, 2 * gather, passes, passes, overlap=1.0)
     assert twice.tolist() == [0.5, 0.5 * 3 * 4]
+
+
+def test_zero_bubble_schedules_split_their_backward_passes() -> None:
+    plans = PlanTable.of([Plan(pp=4, schedule=schedule) for schedule in SCHEDULES])
+    assert [name for name, split in zip(SCHEDULES, splits(plans), strict=True) if split] == ["zb-1p", "zb-2p", "zb-v"]
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("zb-1p", 8), ("zb-2p", 16), ("zb-v", 8)])
+def test_zero_bubble_schedules_hold_their_limit_everywhere(schedule: str, expected: int) -> None:
+    """pM_B and 2pM_B: Qi et al. (arXiv 2401.10241) section 5.1; never more than there are microbatches."""
+    position = np.array([[0.0], [3.0], [7.0]])
+    for microbatches, alive in ((64, expected), (6, 6)):
+        plans = PlanTable.of([Plan(pp=8, schedule=schedule, global_batch=microbatches)])
+        assert in_flight(plans, position)[:, 0].tolist() == [alive] * 3
+
+
+def test_a_folded_pipeline_has_both_ends_on_its_first_stage() -> None:
+    """46 layers on 24 stages (Qi et al. table 6): two chunks of one layer, of which both ends give one up."""
+    asked = job("gpt-3-175b", "dgx-a100", gpus=8, seq=2048)
+    model = asked.model.model_copy(update={"layers": 46})
+    plans = PlanTable.of([Plan(pp=24, vpp=2, schedule="zb-v"), Plan(pp=24)])
+    found = layout(asked.model_copy(update={"model": model}), plans)
+    assert (found.count * found.layers).sum(axis=0).tolist() == [46, 46]
+    assert found.layers[:, 0].tolist() == [0, 0, 2, 2]
+    assert found.head[:, 0].tolist() == [1, 0, 0, 0]
+    assert found.head[:, 1].tolist() == [0, 0, 0, 1]

@@ -85,11 +85,24 @@ def test_unstated_chunks_follow_the_source() -> None:
     assert supported(schedule="interleaved", vpp=3).plan.vpp == 3
 
 
+@pytest.mark.parametrize(("schedule", "chunks"), [("zb-1p", 1), ("zb-2p", 1), ("zb-v", 2)])
+def test_zero_bubble_schedules(schedule: str, chunks: int) -> None:
+    """A source may call a V's two chunks one."""
+    plan = supported(schedule=schedule, vpp=1).plan
+    assert (plan.schedule, plan.vpp) == (schedule, chunks)
+
+
+def test_a_source_may_state_the_vocabulary_its_paper_implies() -> None:
+    rows = corpus().of_source("zero-bubble-2023")
+    assert {shape["vocab"] for name, shape in rows.models.items() if "zero-bubble" in name} == {50304}
+    assert {item.job.model.vocabulary for item in express(rows) if isinstance(item, Expressed)} == {32000}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"task": "lora"}, "frozen base"),
-        ({"schedule": "zb-2p"}, "schedule zb-2p"),
+        ({"schedule": "v-half"}, "schedule v-half"),
         ({"global_batch": None}, "global batch is not stated"),
         ({"global_batch": 63}, "no multiple"),
         ({"dp": 3}, "not the 32 GPUs"),
