@@ -70,7 +70,7 @@ class Estimate:
     def mfu(self, causal: bool) -> Array:
         """Model FLOP/s utilisation of the matmul peak; `causal` counts attention under the mask, else in full."""
         peak = self.job.cluster.device.peak[self.job.precision.matmul].value
-        flops = model_flops(self.job.model, self.job.sequence, causal) * self.plans.global_batch
+        flops = model_flops(self.job.model, self.job.sequence, causal, self.job.frozen) * self.plans.global_batch
         return np.asarray(flops / (self.step_time * self.job.devices * peak))
 
 

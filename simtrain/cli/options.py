@@ -23,4 +23,7 @@ Tokens = Annotated[str | None, stated("Tokens to train on, e.g. 15T: adds days a
 Precision = Annotated[str | None, stated("Number formats; bf16-mixed where the device has bf16.", "NAME")]
 Optimizer = Annotated[str | None, stated("Optimizer; adamw if not given.", "NAME")]
 Stack = Annotated[str | None, stated("Training framework; megatron-core if not given.", "NAME")]
+AdapterRank = Annotated[
+    str | None, stated("Rank of adapters trained beside a frozen model (LoRA); all weights train if not given.")
+]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of tables.")]

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from simtrain.cli.options import AsJson, Cluster, GlobalBatch, Gpus, Optimizer, Precision, Seq, Stack, Tokens
+from simtrain.cli.options import (
+    AdapterRank,
+    AsJson,
+    Cluster,
+    GlobalBatch,
+    Gpus,
+    Optimizer,
+    Precision,
+    Seq,
+    Stack,
+    Tokens,
+)
 
 HELP = r"""Find the best layouts for training MODEL on CLUSTER.
 
@@ -21,7 +32,8 @@ Examples:
 MODEL is a name (simtrain show models), a Hugging Face config.json or a .toml.
 CLUSTER is a name (simtrain show clusters) or a .toml.
 job.toml states the same in one file: model, cluster, gpus, seq, global_batch,
-tokens, precision, optimizer, stack; options given here override it.
+tokens, precision, optimizer, stack, adapter_rank; options given here override
+it.
 
 Exit codes: 0 a plan was found, 1 nothing fits, 2 wrong input."""
 
@@ -38,6 +50,7 @@ def plan(
     precision: Precision = None,
     optimizer: Optimizer = None,
     stack: Stack = None,
+    adapter_rank: AdapterRank = None,
     top: Annotated[str, typer.Option(metavar="N", help="Plans to rank.")] = "5",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answer here as JSON, for simtrain simulate.")
@@ -60,7 +73,7 @@ def plan(
             model,
             cluster,
             {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
-            {"precision": precision, "optimizer": optimizer, "stack": stack},
+            {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
         )
         job = asked.job()
     except WrongInput as error:

@@ -41,21 +41,22 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         pieces = np.where(
             plans.zero == 3,
             np.maximum(part.layout.layers, 1),
-            np.maximum(kind.parameters * wire / job.stack.bucket.value, 1),
+            np.maximum(kind.trained * wire / job.stack.bucket.value, 1),
         )
-        reduced = _reduce(machine, kind, kind.parameters * wire, pieces, plans.zero)
-        whole = kind.parameters * job.precision.gathered_weight_bytes
+        reduced = _reduce(machine, kind, kind.trained * wire, pieces, plans.zero)
+        changed = np.where(plans.zero == 3, kind.parameters, kind.trained)
+        whole = changed * job.precision.gathered_weight_bytes
         gathered = _over(machine, "all_gather", whole, pieces, *_shards(machine, kind))
         reduction += reduced
         gather += np.where(plans.zero >= 1, gathered, 0.0)
         update += _pass(machine, updated(job, plans, kind) * update_bytes(job))
-        accumulation += _pass(machine, kind.parameters * job.stack.accumulation_bytes.value)
+        accumulation += _pass(machine, kind.trained * job.stack.accumulation_bytes.value)
     return SyncTime(reduction, gather, update, accumulation, _tied(job, machine, plans, wire))
 
 
 def _tied(job: Job, machine: Machine, plans: PlanTable, wire: float) -> Array:
     """Megatron-LM's all-reduce of the embedding's gradient between both ends of the pipeline (arXiv 1909.08053)."""
-    if not job.model.tied_embeddings:
+    if not job.model.tied_embeddings or job.frozen:
         return np.zeros(len(plans))
     size = parameters(job.model).embedding / plans.tp * wire
     inside = plans.tp * plans.cp * plans.dp * plans.pp <= machine.network.domain

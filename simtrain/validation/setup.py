@@ -49,6 +49,8 @@ class Source(Spec):
     """Whether ranks of a tensor group split the sequence where the row does not say."""
     expert_tensor: Choice[Literal["tensor degree", "one"]]
     """What an empty etp means."""
+    adapter_rank: Choice[PositiveInt]
+    """Rank of the adapters of a `lora` run."""
     memory: Choice[Literal["allocated", "reserved", "device"]]
     """What the memory figure counts: allocated tensors, the allocator's blocks, everything on the device."""
 

@@ -5,6 +5,7 @@ Saved bytes follow Korthikanti et al. (arXiv 2205.05198) section 4: every tensor
 
 import numpy as np
 
+from simtrain.workload import adapters
 from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Message, Op, Saved, both_ways
 from simtrain.workload.shard import Array, Shard
 from simtrain.workload.strategies import context, expert, tensor
@@ -27,7 +28,8 @@ def _norm(shard: Shard, name: str) -> Part:
         *both_ways(f"{name} norm", "norm", Elementwise(2 * norms * size, 3 * norms * size)),
         *both_ways(f"{name} residual", "residual", Elementwise(passes * size + mask, 2 * size + mask)),
     )
-    output = min(norms, 1.0) * shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
+    read_again = name == "attention" or not job.frozen
+    output = min(norms, 1.0) * shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * read_again
     dropped = output if "norm" in stack.selective else 0.0
     return ops, Saved(norms * size + output + mask, dropped)
 
@@ -74,7 +76,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
 
 def _bias_gradient(shard: Shard, name: str, biased: bool, width: Array | float) -> tuple[Op, ...]:
     """The pass over an output's gradient that sums it into its bias; adding the bias rides on other passes."""
-    if not biased:
+    if not biased or shard.job.frozen:
         return ()
     size = shard.tokens * width * shard.job.precision.activation_bytes
     return (Op(f"{name} bias backward", "projection", "backward", Elementwise(size, 0.0)),)
@@ -117,18 +119,24 @@ def _attention(shard: Shard, fused: bool) -> Part:
     rotary = () if model.learned_positions else both_ways("rotary", "norm", Elementwise(2 * rotated, 2 * rotated))
     unnormed = rotated if model.qk_norm != "none" else 0.0
     norm, norm_saved = _norm(shard, "attention")
+    outside = adapters.Side(model.hidden, shard.sequence_tokens)
+    read = adapters.Side(shard.heads * query_dim + shard.kv_heads * (query_dim + value_dim), shard.tokens)
+    joined = adapters.Side(shard.heads * value_dim, shard.tokens)
     ops = (
         *norm,
         *tensor.boundary(shard, "attention", "projection"),
         *projections,
+        *adapters.beside(shard, "query key value", outside, read),
         *both_ways("query key norm", "norm", Elementwise(2 * unnormed, 3 * unnormed)),
         *rotary,
         *context.messages(shard, query_dim, value_dim),
         *core,
         *both_ways("output", "projection", Matmul(shard.tokens, model.hidden, shard.heads * value_dim)),
+        *adapters.beside(shard, "output", joined, outside),
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
-    kept = norm_saved.kept + projected + unnormed + core_saved.kept
+    adapted = adapters.saved(shard.job, outside) + adapters.saved(shard.job, joined)
+    kept = norm_saved.kept + projected + unnormed + core_saved.kept + adapted
     dropped = norm_saved.dropped + core_saved.dropped
     return ops, Saved(kept, dropped + unnormed if "norm" in shard.job.stack.selective else dropped)
 
@@ -145,7 +153,7 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
         *_bias_gradient(shard, name, job.model.mlp_bias, halves * local + job.model.hidden),
     )
-    activated = shard.tokens * local * job.precision.matmul_input_bytes
+    activated = shard.tokens * local * job.precision.matmul_input_bytes * (not job.frozen)
     return ops, Saved(halves * between + activated, activated if "activation" in job.stack.selective else 0.0)
 
 
@@ -163,7 +171,7 @@ def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
         parts.append((tensor.boundary(shard, "feed-forward", "projection"), Saved(0.0, 0.0)))
         parts.append(_mlp(shard, model.ffn, model.gated, "feed-forward"))
     saved = Saved(sum(s.kept for _, s in parts), sum(s.dropped for _, s in parts))
-    ops = tuple(op for part, _ in parts for op in part)
+    ops = adapters.needed(shard.job, (op for part, _ in parts for op in part))
     input_size = shard.sequence_tokens * model.hidden * shard.job.precision.activation_bytes
     return Block("moe" if moe else "dense", ops, saved, input_size)
 
@@ -181,6 +189,8 @@ def embedding(shard: Shard) -> Block:
         Op("embedding scatter", "embedding", "forward", scattered),
         Op("embedding gather backward", "embedding", "backward", gathered),
     )
+    if shard.job.frozen:
+        ops = tuple(op for op in ops if op.phase == "forward")
     return Block("embedding", ops, Saved(np.zeros(len(plans)), 0.0), np.zeros(len(plans)))
 
 
@@ -207,5 +217,5 @@ def head(shard: Shard) -> Block:
         Op("head reduce backward", "loss", "backward", returned),
         Op("head scatter backward", "loss", "backward", scattered),
     )
-    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
-    return Block("head", ops, Saved(size + output + logits * stack.loss_copies.value, 0.0), size)
+    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * (not job.frozen)
+    return Block("head", adapters.needed(job, ops), Saved(size + output + logits * stack.loss_copies.value, 0.0), size)

@@ -30,6 +30,8 @@ class Matmul:
     operand: Literal["forward", "input", "weight"] = "forward"
     sensitive: bool = False
     """Kept in the wider format under low precision (head, router)."""
+    trained: bool = False
+    """Has a weight gradient even where the model is frozen (adapters)."""
 
     @property
     def flops(self) -> Values:

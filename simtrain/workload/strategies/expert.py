@@ -56,9 +56,10 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
         Op("tokens restored", "routing", "forward", restore),
         Op("tokens restored backward", "routing", "backward", restore),
     )
-    inputs = copies * model.hidden * precision.matmul_input_bytes
+    read_again = not shard.job.frozen
+    inputs = copies * model.hidden * precision.matmul_input_bytes * read_again
     between = halves * copies * ffn * width
-    activated = copies * ffn * precision.matmul_input_bytes
+    activated = copies * ffn * precision.matmul_input_bytes * read_again
     returned = sent
     selective = "activation" in shard.job.stack.selective
     return ops, Saved(inputs + between + activated + returned, activated if selective else 0.0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simtrain.laws.states import SHARDED_FROM, held_bytes
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
+from simtrain.workload.adapters import trained_in_layer
 from simtrain.workload.parameters import parameters
 from simtrain.workload.rule import Rule
 from simtrain.workload.strategies.pipeline import Layout, Stages
@@ -22,6 +23,8 @@ class Holding:
     """Parameters of one kind on a stage's rank before sharding, and the ranks they are shared with."""
 
     parameters: Stages
+    trained: Stages
+    """Of these, or beside them where they are frozen, parameters with a gradient."""
     shards: NDArray[np.float64]
     """Ranks a sharded state is spread over."""
     replicas: NDArray[np.float64]
@@ -69,9 +72,12 @@ def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holdi
     shards = np.minimum(plans.shard_group, group)
     folded = group * tp / (plans.etp * plans.ep)
     expert_shards = np.maximum(shards * folded / group, 1.0)
+    trained = (dense, expert)
+    if job.frozen:
+        trained = (layout.layers * (trained_in_layer(job) / tp), np.zeros_like(expert))
     return (
-        Holding(dense, shards, group / shards, tp.astype(float)),
-        Holding(expert, expert_shards, folded / expert_shards, (plans.etp * plans.ep).astype(float)),
+        Holding(dense, trained[0], shards, group / shards, tp.astype(float)),
+        Holding(expert, trained[1], expert_shards, folded / expert_shards, (plans.etp * plans.ep).astype(float)),
     )
 
 
@@ -90,13 +96,14 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
 
     def bytes_of(state: str, width: float) -> Stages:
         first = SHARDED_FROM[state]
-        return held_bytes(dense.parameters, width, plans.zero, first, dense.shards) + held_bytes(
-            expert.parameters, width, plans.zero, first, expert.shards
+        of_dense, of_expert = (kind.parameters if state == "weights" else kind.trained for kind in (dense, expert))
+        return held_bytes(of_dense, width, plans.zero, first, dense.shards) + held_bytes(
+            of_expert, width, plans.zero, first, expert.shards
         )
 
     first, last = ends(job, plans, layout)
     layer = (dense.parameters + expert.parameters - first - last) / np.maximum(layout.layers, 1)
-    weight, gradient = precision.gathered_weight_bytes, precision.minimum_gradient_bytes
+    weight, gradient = precision.gathered_weight_bytes, precision.minimum_gradient_bytes * (not job.frozen)
     working = np.where(
         plans.zero == 3, layer * (2 * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
     )
@@ -113,7 +120,7 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
 
 def updated(job: Job, plans: PlanTable, kind: Holding) -> Stages:
     """Parameters of one kind that one rank updates."""
-    return held_bytes(kind.parameters, 1.0, plans.zero, SHARDED_FROM["optimizer"], kind.shards)
+    return held_bytes(kind.trained, 1.0, plans.zero, SHARDED_FROM["optimizer"], kind.shards)
 
 
 def update_bytes(job: Job) -> float:

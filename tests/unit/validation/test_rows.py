@@ -88,7 +88,7 @@ def test_unstated_chunks_follow_the_source() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"task": "lora"}, "frozen base"),
+        ({"task": "distill"}, "task distill"),
         ({"schedule": "zb-2p"}, "schedule zb-2p"),
         ({"global_batch": None}, "global batch is not stated"),
         ({"global_batch": 63}, "no multiple"),
