@@ -153,13 +153,14 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
             m, n, k, batch = (_stack(chosen, field, plans) for field in ("m", "n", "k", "batch"))
             timed = kernels.matmul(machine.profile, datatype, m, n, k, batch)
             seconds[rows], measured[rows] = timed.seconds, timed.measured
-    return Timed(seconds / _rate(works, job, machine), measured)
+    narrow = np.array([1.0 if work.sensitive else job.precision.matmul_rate for work in works])[:, None]
+    return Timed(seconds / (_rate(works, job, machine) * narrow), measured)
 
 
 def _grouped(works: Sequence[GroupedMatmul], job: Job, machine: Machine, plans: int) -> Timed:
     rows, n, k, experts = (_stack(works, field, plans) for field in ("rows", "n", "k", "experts"))
     timed = kernels.grouped_matmul(machine.profile, job.precision.matmul, rows, n, k, experts)
-    return Timed(timed.seconds / _rate(works, job, machine), timed.measured)
+    return Timed(timed.seconds / (_rate(works, job, machine) * job.precision.matmul_rate), timed.measured)
 
 
 def _attention(works: Sequence[Attention], job: Job, machine: Machine, plans: int) -> Timed:

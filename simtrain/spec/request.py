@@ -20,7 +20,13 @@ from simtrain.spec.precision import Precision
 
 TOKENS_A_STEP = 4 * 2**20
 """Default global batch in tokens, a usual size for large dense models (GPT-3: 3.2 M, Llama 3: 4-16 M)."""
-WRITTEN_LIKE: Final = {"--gpus": "64", "--seq": "8192 or 8k", "--global-batch": "1024", "--tokens": "15T", "--adapter-rank": "16"}
+WRITTEN_LIKE: Final = {
+    "--gpus": "64",
+    "--seq": "8192 or 8k",
+    "--global-batch": "1024",
+    "--tokens": "15T",
+    "--adapter-rank": "16",
+}
 LARGEST: Final = {"--gpus": 2**20, "--seq": 2**30, "--global-batch": 2**24, "--tokens": 2**60, "--adapter-rank": 2**16}
 MOST_BATCHES: Final = 1024
 """Batch sizes one search may try."""

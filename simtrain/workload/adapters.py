@@ -55,7 +55,7 @@ def beside(shard: Shard, name: str, entering: Side, leaving: Side) -> tuple[Op, 
 
 
 def saved(job: Job, entering: Side) -> Values:
-    """Bytes an adapter keeps for its backward pass besides what the projection keeps: its dropped input and the mask."""
+    """Bytes an adapter keeps for its backward pass besides what the projection keeps: dropped input and mask."""
     return entering.elements * (job.precision.activation_bytes + 1) * job.frozen
 
 

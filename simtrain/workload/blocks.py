@@ -96,6 +96,7 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
         wide = (heads + 2 * shard.kv_heads) * model.head_dim
         ops = both_ways("query key value", "projection", Matmul(tokens, wide, hidden))
         ops += _bias_gradient(shard, "query key value", model.query_key_value_bias, wide)
+        ops += shard.narrowed("query key value", shard.sequence_tokens * hidden, tokens * wide)
         return ops, tokens * wide * precision.activation_bytes
     ranks = latent.compressed
     direct = heads * query_dim
@@ -105,6 +106,8 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
         *both_ways("key value up", "projection", Matmul(tokens, up_width, latent.key_value_rank)),
     )
     ops += both_ways("query up", "projection", Matmul(tokens, direct, latent.query_rank or hidden))
+    ops += shard.narrowed("latent down", shard.sequence_tokens * hidden, shard.sequence_tokens * ranks)
+    ops += shard.narrowed("latent up", tokens * ranks, tokens * (direct + up_width))
     saved = tokens * (ranks * precision.matmul_input_bytes + (direct + up_width) * precision.activation_bytes)
     return ops, saved
 
@@ -132,6 +135,7 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *context.messages(shard, query_dim, value_dim),
         *core,
         *both_ways("output", "projection", Matmul(shard.tokens, model.hidden, shard.heads * value_dim)),
+        *shard.narrowed("output", joined.elements, outside.elements),
         *adapters.beside(shard, "output", joined, outside),
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
@@ -147,10 +151,13 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     width, halves = job.precision.activation_bytes, 2 if gated else 1
     local = ffn / shard.plans.tp
     between = shard.tokens * local * width
+    outside = shard.sequence_tokens * job.model.hidden
     ops = (
         *both_ways(f"{name} up", "projection", Matmul(shard.tokens, halves * local, job.model.hidden)),
         *both_ways(f"{name} activation", "activation", Elementwise((halves + 1) * between, (2 * halves + 1) * between)),
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
+        *shard.narrowed(f"{name} up", outside, halves * shard.tokens * local),
+        *shard.narrowed(f"{name} down", shard.tokens * local, outside),
         *_bias_gradient(shard, name, job.model.mlp_bias, halves * local + job.model.hidden),
     )
     activated = shard.tokens * local * job.precision.matmul_input_bytes * (not job.frozen)

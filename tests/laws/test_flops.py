@@ -19,7 +19,7 @@ def test_megatron_formula(layers: int, hidden: int, sequence: int, vocabulary: i
 
 @given(SIZES, SIZES, SIZES)
 def test_frozen_weights_lose_their_gradient_only(weights: int, width: int, sequence: int) -> None:
-    """4 N s for 6 N s: what Megatron-Bridge's count of a LoRA step amounts to (sources.json); attention is unchanged."""
+    """4 N s for 6 N s: what Megatron-Bridge counts in a LoRA step (sources.json); attention is unchanged."""
     trained = training_flops(weights, width, sequence, causal=True)
     frozen = training_flops(weights, width, sequence, causal=True, frozen=True)
     assert trained - frozen == pytest.approx(2 * weights * sequence)

@@ -48,6 +48,8 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
             Elementwise((halves + 1) * copies * ffn * width, (2 * halves + 1) * copies * ffn * width),
         ),
         *both_ways("expert down", "projection", GroupedMatmul(rows, model.hidden, ffn, local)),
+        *shard.narrowed("expert up", copies * model.hidden, halves * copies * ffn),
+        *shard.narrowed("expert down", copies * ffn, copies * model.hidden),
         Op("expert scatter", "routing", "forward", scatter),
         Op("expert scatter backward", "routing", "backward", gather),
         Op("combine", "routing", "forward", dispatch),

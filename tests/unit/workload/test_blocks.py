@@ -12,7 +12,7 @@ from simtrain.spec import load
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.workload import blocks
-from simtrain.workload.op import Attention, Block, GroupedMatmul, Matmul, Message
+from simtrain.workload.op import Attention, Block, GroupedMatmul, Matmul, Message, Phase
 from simtrain.workload.shard import Shard
 
 
@@ -332,6 +332,23 @@ def test_head_messages() -> None:
         ("backward", "all_gather"): [(whole, 1.0)],
         ("backward", "reduce_scatter"): [(whole, 1.0)],
     }
+
+
+def test_operands_are_narrowed_once() -> None:
+    """Four inputs and four output gradients a layer; hidden states split over the sequence before they are gathered."""
+    asked = job("llama-3-8b", seq=1024)
+    narrow = asked.model_copy(update={"precision": load.precision("mxfp8-mixed")})
+    bytes_an_element = narrow.precision.quantise_bytes
+
+    def moved(phase: Phase, **degrees: Any) -> float:
+        ops = layer(narrow, **degrees).phase(phase)
+        return value(sum(value(op.work.size) for op in ops if op.name.split(" backward")[0].endswith("narrowed")))  # type: ignore[union-attr]
+
+    entering, leaving = 3 * 4096 + 14336, (4096 + 2 * 1024) + 2 * 4096 + 2 * 14336
+    assert moved("forward") == pytest.approx(bytes_an_element * 1024 * entering)
+    assert moved("backward") == pytest.approx(bytes_an_element * 1024 * leaving)
+    assert moved("forward", tp=4, sp=True) == pytest.approx(moved("forward") / 4)
+    assert not [op for op in layer(asked).ops if "narrowed" in op.name]
 
 
 def test_fp8_saves_narrow_matmul_inputs() -> None:
