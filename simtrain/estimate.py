@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine, block_time, summed
+from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, LAUNCH, BlockTime, Machine, block_time, summed
 from simtrain.price.collectives import network
-from simtrain.price.profile import attention_kernel, profile
+from simtrain.price.profile import UNFUSED, attention_kernel, profile
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.price.uncertainty import relative_width
 from simtrain.spec.calibration import device_rates, left_out
@@ -122,7 +122,7 @@ def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
 
 
 def _priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str, BlockTime]]:
-    described = program(job, plans, fused_attention=on.attention_kernel != "unfused")
+    described = program(job, plans, fused_attention=on.attention_kernel not in UNFUSED)
     rows = len(described.layers.spread.rows)
     return described, {block.name: block_time(block, job, on, rows) for block in described.layers.blocks}
 
@@ -155,6 +155,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     sync = sync_time(job, on, described.stages)
     backward[0 if total else ELEMENTWISE] += sync.accumulation[:, spread]
+    forward[0 if total else LAUNCH] += stack.microbatch_overhead.value
     stage_forward, stage_backward = summed(forward), summed(backward)
     hops = _hops(described, on)
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, stack.overlap.pipeline.value)

@@ -8,13 +8,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.laws.collectives import spread
 from simtrain.price import collectives, kernels
 from simtrain.price.collectives import Group, Network
-from simtrain.price.profile import Profile
+from simtrain.price.profile import FIRST_GENERATION, UNFUSED, Profile
 from simtrain.price.timed import Timed
 from simtrain.spec.calibration import DeviceRates
 from simtrain.spec.job import Job
-from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Work
+from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Op, Phase, Values, Work
 
 CATEGORIES: Final = (
     "matmul",
@@ -27,6 +28,8 @@ CATEGORIES: Final = (
     "launch",
 )
 MATMUL, ATTENTION, ELEMENTWISE, TENSOR, HEADS, CONTEXT, EXPERT, LAUNCH = range(len(CATEGORIES))
+_WAITS: Final = ("all_reduce", "reduce_scatter", "all_to_all")
+"""Collectives that follow long products, after which ranks arrive apart; a gather follows a reduction and a norm."""
 _AXES: Final = {"tensor": TENSOR, "heads": HEADS, "context": CONTEXT, "expert": EXPERT}
 Parts = NDArray[np.float64]
 
@@ -66,7 +69,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     rates = machine.rates
     sustained = {
         MATMUL: rates.matmul.value,
-        ATTENTION: job.stack.attention_rate.value,
+        ATTENTION: (rates.unfused_attention if machine.attention_kernel in UNFUSED else rates.attention).value,
         ELEMENTWISE: rates.elementwise.value,
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
@@ -82,10 +85,10 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
     layer = block.name in ("dense", "moe")
-    for passes, parts in ((1, forward), (2, backward)):
+    for phase, passes, parts in (("forward", 1, forward), ("backward", 2, backward)):
         _overlap(parts, job)
         if layer:
-            _launch(parts, job, passes)
+            _launch(parts, job, passes * job.stack.layer_kernels.value + _beyond_one(block, phase))
     return BlockTime(forward, backward, selective, measured, priced)
 
 
@@ -114,10 +117,15 @@ def _overlap(parts: Parts, job: Job) -> None:
         room[beside] -= hidden
 
 
-def _launch(parts: Parts, job: Job, passes: int) -> None:
-    """A layer takes no less time than the host needs to launch its kernels; backward has twice the `passes`."""
-    launched = passes * job.stack.layer_kernels.value
-    parts[LAUNCH] = np.maximum(launched * job.stack.launch.value - summed(parts), 0.0)
+def _beyond_one(block: Block, phase: Phase) -> Values:
+    """Kernels of the element-wise operations of a phase beyond one each."""
+    works = (op.work for op in block.phase(phase))
+    return sum((work.kernels - 1 for work in works if isinstance(work, Elementwise)), np.zeros(1))
+
+
+def _launch(parts: Parts, job: Job, kernels: Values) -> None:
+    """A layer takes no less time than the host needs to launch its kernels."""
+    parts[LAUNCH] = np.maximum(kernels * job.stack.launch.value - summed(parts), 0.0)
 
 
 def _price(works: Sequence[Work], job: Job, machine: Machine, plans: int) -> list[Timed]:
@@ -152,7 +160,8 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
             chosen = [works[row] for row in rows]
             m, n, k, batch = (_stack(chosen, field, plans) for field in ("m", "n", "k", "batch"))
             timed = kernels.matmul(machine.profile, datatype, m, n, k, batch)
-            seconds[rows], measured[rows] = timed.seconds, timed.measured
+            slowed = np.where(_stack(chosen, "aligned", plans), 1.0, kernels.UNALIGNED_RATE)
+            seconds[rows], measured[rows] = timed.seconds / slowed, timed.measured
     narrow = np.array([1.0 if work.sensitive else job.precision.matmul_rate for work in works])[:, None]
     return Timed(seconds / (_rate(works, job, machine) * narrow), measured)
 
@@ -169,11 +178,13 @@ def _attention(works: Sequence[Attention], job: Job, machine: Machine, plans: in
     backward = np.array([work.gradient for work in works])[:, None]
     arguments = (machine.profile, machine.attention_kernel, batch, query, visible, heads, kv_heads, head_dim)
     there, back = kernels.attention_forward(*arguments), kernels.attention_backward(*arguments)
-    return Timed(np.where(backward, back.seconds, there.seconds), np.where(backward, back.measured, there.measured))
+    rate = FIRST_GENERATION if machine.attention_kernel == "flash-1" else 1.0
+    seconds = np.where(backward, back.seconds, there.seconds) / rate
+    return Timed(seconds, np.where(backward, back.measured, there.measured) * (rate == 1))
 
 
 def _elementwise(works: Sequence[Elementwise], job: Job, machine: Machine, plans: int) -> Timed:
-    return kernels.memory_bound(machine.profile, _stack(works, "size", plans))
+    return kernels.memory_bound(machine.profile, _stack(works, "size", plans), _stack(works, "kernels", plans))
 
 
 def _messages(works: Sequence[Message], job: Job, machine: Machine, plans: int) -> Timed:
@@ -185,7 +196,8 @@ def _messages(works: Sequence[Message], job: Job, machine: Machine, plans: int) 
         size, degree, stride, times = (_stack(chosen, field, plans) for field in ("size", "degree", "stride", "times"))
         group = collectives.group(degree, stride, machine.network.domain)
         timed = collectives.collective_seconds(machine.network, name, size, group)
-        seconds[rows] = timed.seconds * times / link_rate(machine, group)
+        wait = job.stack.collective_wait.value * spread(degree) if name in _WAITS else 0.0
+        seconds[rows] = (timed.seconds / link_rate(machine, group) + wait) * times
         measured[rows] = timed.measured
     return Timed(seconds, measured)
 

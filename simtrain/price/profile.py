@@ -33,17 +33,18 @@ ELEMENT_BYTES: Final = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8
 SAME_RATE: Final = {"fp16": "bf16"}
 """Formats that share the tables of another: tensor cores run both at one rate (data sheets)."""
 RUNS: Final[Mapping[str, Mapping[str, str]]] = {
-    "volta": {"flash-2": "unfused", "flash-3": "unfused"},
+    "volta": {"flash-1": "unfused", "flash-2": "unfused", "flash-3": "unfused"},
     "ampere": {"flash-3": "flash-2"},
     "ada": {"flash-3": "flash-2"},
     "hopper": {},
-    "blackwell": {"flash-2": "library", "flash-3": "library"},
+    "blackwell": {"flash-1": "library", "flash-2": "library", "flash-3": "library"},
     "cdna2": {"flash-3": "flash-2"},
     "cdna3": {"flash-3": "flash-2"},
 }
 """What an architecture runs instead of a kernel it cannot (recalled from the requirements of Dao-AILab/flash-attention,
 not opened)."""
 NEAREST_KERNEL: Final = {
+    "flash-1": ("flash-2", "library", "flash-3"),
     "flash-2": ("flash-2", "library", "flash-3"),
     "flash-3": ("flash-3", "library", "flash-2"),
     "library": ("library", "flash-3", "flash-2"),
@@ -150,9 +151,16 @@ class Profile:
         raise WrongInput([Problem("attention_kernel", kernel, f"does not run on {self.device}", "use 'unfused'")])
 
 
+UNFUSED: Final = ("unfused", "eager")
+"""Attention as separate products and softmax."""
+FIRST_GENERATION: Final = 0.5
+"""Rate of FlashAttention over FlashAttention-2 ("about 2x", arXiv 2307.08691 abstract)."""
+
+
 def attention_kernel(profile: Profile, wanted: str) -> str:
     """What runs where `wanted` ("flash-2", "flash-3", "unfused") is asked for: itself or the newest kernel that can."""
-    return RUNS[profile.architecture].get(wanted, wanted) if profile.attention else "unfused"
+    runs = RUNS[profile.architecture].get(wanted, wanted)
+    return runs if profile.attention or runs in UNFUSED else "unfused"
 
 
 def profile(device: Device) -> Profile:

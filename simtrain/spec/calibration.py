@@ -30,6 +30,10 @@ class DeviceRates(Spec):
 
     matmul: Fact[Ratio] = Field(default_factory=_unknown)
     elementwise: Fact[Ratio] = Field(default_factory=_unknown)
+    attention: Fact[Ratio] = Field(default_factory=_unknown)
+    """Fused attention kernels."""
+    unfused_attention: Fact[Ratio] = Field(default_factory=_unknown)
+    """Products and softmax of attention without a fused kernel."""
     scaleup: Fact[Ratio] = Field(default_factory=_unknown)
     """Collectives inside a scale-up domain."""
     network: Fact[Ratio] = Field(default_factory=_unknown)

@@ -7,7 +7,7 @@ from pydantic import Field
 from simtrain.spec.base import Duration, Fact, Size, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-AttentionKernel = Literal["flash-2", "flash-3", "unfused"]
+AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
 
 
 class Overlap(Spec):
@@ -27,16 +27,17 @@ class Stack(Spec):
     name: str
     title: str
     attention_kernel: Fact[AttentionKernel]
-    """The newest kernel it uses; devices that cannot run it get the newest they can."""
+    """The newest kernel it uses; devices that cannot run it get the newest they can. Unfused: products around a fused
+    scaled, masked softmax; eager: a kernel for each step of the softmax, too."""
     matmul_rate: Fact[Annotated[float, Field(gt=0, le=1.2)]]
     """Rate of its matrix-multiply library over the one the device's tables were measured with."""
     fused_elementwise: Fact[bool]
-    """Bias, activation, dropout and residual fused into single passes."""
+    """Bias, activation, rotary, dropout and residual fused into single passes."""
+    fused_norm: Fact[bool]
+    """Norms are one kernel rather than a kernel for each step."""
     dropout: Fact[bool]
     single_copy: Fact[bool]
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
-    attention_rate: Fact[Annotated[float, Field(gt=0, le=1.5)]]
-    """Rate of its attention kernels over those the device's tables were measured with."""
     gradient_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     """Bytes of an accumulated gradient element."""
     reduction_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
@@ -45,6 +46,8 @@ class Stack(Spec):
     """Traffic per parameter of adding a microbatch's gradient to the accumulated one outside the matrix multiply."""
     update_bytes: Fact[Annotated[float, Field(ge=0)]]
     """Traffic per parameter around the update: unscaling, norm, clipping, zeroing, copies back."""
+    vocabulary_padding: Fact[Literal["always", "when split", "never"]]
+    """Whether the head has more columns than the vocabulary, to fit tensor cores: also, or only, with tensor ranks."""
     logits_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     loss_copies: Fact[Annotated[float, Field(ge=1)]]
     """Copies of the logits alive at the loss (logits, softmax, their gradient)."""
@@ -60,7 +63,11 @@ class Stack(Spec):
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
-    """Kernels in one dense layer's forward pass."""
+    """Kernels in one dense layer's forward pass, a single one for each element-wise step; backward has twice as many."""
+    collective_wait: Fact[Duration]
+    """Spread (one standard deviation) of the moments at which ranks arrive at a blocking collective in a layer."""
+    microbatch_overhead: Fact[Duration]
+    """Host time a stage takes for each microbatch that hides behind nothing: data, blocking hand-over, bookkeeping."""
     step_overhead: Fact[Duration]
     """Per step outside the model: data loading, scaler, logging, gradient-norm synchronisation."""
     bucket: Fact[Size]

@@ -25,9 +25,9 @@ from simtrain.validation.summary import sweep_key
 
 Array = NDArray[np.float64]
 NUMBERS: Final[dict[str, tuple[str, ...]]] = {
-    "architecture": ("matmul", "elementwise"),
+    "architecture": ("matmul", "elementwise", "attention", "unfused_attention"),
     "device": ("scaleup", "network"),
-    "stack": ("launch", "step_overhead", "matmul_rate", "attention_rate"),
+    "stack": ("launch", "microbatch_overhead", "collective_wait", "matmul_rate"),
 }
 """What is fitted of whom: parts of one architecture share clocks and caches, parts of one profile links."""
 PRIOR: Final = {
@@ -35,10 +35,12 @@ PRIOR: Final = {
     "elementwise": 0.25,
     "scaleup": 0.25,
     "network": 0.50,
+    "attention": 0.25,
+    "unfused_attention": 0.25,
     "launch": 0.70,
-    "step_overhead": 1.00,
+    "microbatch_overhead": 1.50,
+    "collective_wait": 1.50,
     "matmul_rate": 0.10,
-    "attention_rate": 0.25,
 }
 """How far (one standard deviation of the logarithm) each number may plausibly lie from its starting value."""
 NOISE: Final = 0.05
@@ -49,7 +51,8 @@ HIGHEST: Final = {
     "scaleup": 1.2,
     "network": 1.2,
     "matmul_rate": 1.0,
-    "attention_rate": 1.2,
+    "attention": 1.2,
+    "unfused_attention": 1.2,
 }
 """No rate may pass the data sheet: tables and laws reach some 80 to 90 % of peak (profiles/devices). A training library
 is no faster than the ones the tables were measured with."""

@@ -224,8 +224,8 @@ def _stack(name: str, kernel: str) -> Stack:
     own = stack.attention_kernel.value
     if not (change.keep_fused and own != "unfused"):
         update["attention_kernel"] = _stated(change.attention_kernel, change.reason)
-    if change.fused_elementwise is not None:
-        update["fused_elementwise"] = _stated(change.fused_elementwise, change.reason)
+    if change.fused_norm is not None:
+        update["fused_norm"] = _stated(change.fused_norm, change.reason)
     return stack.model_copy(update=update)
 
 

@@ -61,7 +61,7 @@ class Kernel(Spec):
     attention_kernel: AttentionKernel
     keep_fused: bool = False
     """A stack that has a fused kernel already keeps it."""
-    fused_elementwise: bool | None = None
+    fused_norm: bool | None = None
     reason: str
 
 

@@ -3,14 +3,22 @@
 Saved bytes follow Korthikanti et al. (arXiv 2205.05198) section 4: every tensor a backward op reads, once.
 """
 
+from typing import Final
+
 import numpy as np
 
-from simtrain.workload import adapters
+from simtrain.workload import adapters, passes
 from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Message, Op, Saved, both_ways
 from simtrain.workload.shard import Array, Shard
 from simtrain.workload.strategies import context, expert, tensor
 
+SOFTMAX_ROWS: Final = 4
+"""Multiple that Megatron-LM's fused softmax wants of a rank's sequences x heads (megatron/model/fused_softmax.py,
+is_kernel_available; recalled, not opened)."""
 Part = tuple[tuple[Op, ...], Saved]
+ALIGNMENT: Final = 16
+"""Bytes at whose multiples the rows of a tensor-core operand start (NVIDIA, "Matrix Multiplication Background User's
+Guide", requirements to use tensor cores)."""
 
 
 def _norm(shard: Shard, name: str) -> Part:
@@ -20,16 +28,16 @@ def _norm(shard: Shard, name: str) -> Part:
     """
     job = shard.job
     width, stack = job.precision.activation_bytes, job.stack
-    size = shard.sequence_tokens * job.model.hidden * width
-    mask = shard.sequence_tokens * job.model.hidden if stack.dropout.value else 0.0
-    passes = 3 if stack.fused_elementwise.value else 7
+    elements = shard.sequence_tokens * job.model.hidden
+    size, mask = elements * width, elements if stack.dropout.value else 0.0
     norms = job.model.norms_per_layer / 2
+    added = passes.residual(width, stack.fused_elementwise.value, stack.dropout.value)
     ops = (
-        *both_ways(f"{name} norm", "norm", Elementwise(2 * norms * size, 3 * norms * size)),
-        *both_ways(f"{name} residual", "residual", Elementwise(passes * size + mask, 2 * size + mask)),
+        *both_ways(f"{name} norm", "norm", passes.norm(width, stack.fused_norm.value).over(norms * elements)),
+        *both_ways(f"{name} residual", "residual", added.over(elements)),
     )
     read_again = name == "attention" or not job.frozen
-    output = min(norms, 1.0) * shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * read_again
+    output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes * read_again
     dropped = output if "norm" in stack.selective else 0.0
     return ops, Saved(norms * size + output + mask, dropped)
 
@@ -45,8 +53,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
     if not fused:
         scores = batch * heads * query * sequence
         dropout = shard.job.stack.dropout.value
-        masked = 2 * width + 1 if dropout else 0
-        softmax = Elementwise(scores * (2 * width + masked), scores * (3 * width + masked))
+        softmax = _softmax(shard, scores, heads)
         ops = (
             *both_ways("scores", "core attention", Matmul(query, sequence, head_dim, batch * heads)),
             *both_ways("softmax", "core attention", softmax),
@@ -72,6 +79,15 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
     statistics = 4 * batch * heads * query
     dropped = output + statistics if "core attention" in shard.job.stack.selective else 0.0
     return ops, Saved(output + statistics, dropped)
+
+
+def _softmax(shard: Shard, scores: Array, heads: Array) -> Elementwise:
+    """Softmax of the scores: by the fused kernel where the stack has one and it takes the shape, else eager."""
+    width, stack = shard.job.precision.activation_bytes, shard.job.stack
+    one, many = (passes.softmax(width, fused, stack.dropout.value).over(scores) for fused in (True, False))
+    fits = shard.plans.micro_batch * heads % SOFTMAX_ROWS == 0
+    fused = fits & (stack.attention_kernel.value != "eager")
+    return Elementwise(*(np.where(fused, getattr(one, name), getattr(many, name)) for name in vars(one)))
 
 
 def _bias_gradient(shard: Shard, name: str, biased: bool, width: Array | float) -> tuple[Op, ...]:
@@ -118,9 +134,11 @@ def _attention(shard: Shard, fused: bool) -> Part:
     core, core_saved = _core_attention(shard, fused)
     query_dim, value_dim = shard.job.model.head_dims
     rotating = model.latent.rope_head_dim if model.latent else query_dim
-    rotated = shard.tokens * (shard.heads + shard.kv_heads) * rotating * precision.activation_bytes
-    rotary = () if model.learned_positions else both_ways("rotary", "norm", Elementwise(2 * rotated, 2 * rotated))
-    unnormed = rotated if model.qk_norm != "none" else 0.0
+    elements, width, stack = shard.tokens * (shard.heads + shard.kv_heads), precision.activation_bytes, shard.job.stack
+    turned = passes.rotary(width, stack.fused_elementwise.value).over(elements * rotating)
+    rotary = () if model.learned_positions else both_ways("rotary", "norm", turned)
+    normed = elements * rotating if model.qk_norm != "none" else 0.0
+    unnormed = normed * width
     norm, norm_saved = _norm(shard, "attention")
     outside = adapters.Side(model.hidden, shard.sequence_tokens)
     read = adapters.Side(shard.heads * query_dim + shard.kv_heads * (query_dim + value_dim), shard.tokens)
@@ -130,7 +148,7 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *tensor.boundary(shard, "attention", "projection"),
         *projections,
         *adapters.beside(shard, "query key value", outside, read),
-        *both_ways("query key norm", "norm", Elementwise(2 * unnormed, 3 * unnormed)),
+        *both_ways("query key norm", "norm", passes.norm(width, stack.fused_norm.value).over(normed)),
         *rotary,
         *context.messages(shard, query_dim, value_dim),
         *core,
@@ -152,9 +170,10 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     local = ffn / shard.plans.tp
     between = shard.tokens * local * width
     outside = shard.sequence_tokens * job.model.hidden
+    activation = passes.activation(width, gated, job.stack.fused_elementwise.value).over(shard.tokens * local)
     ops = (
         *both_ways(f"{name} up", "projection", Matmul(shard.tokens, halves * local, job.model.hidden)),
-        *both_ways(f"{name} activation", "activation", Elementwise((halves + 1) * between, (2 * halves + 1) * between)),
+        *both_ways(f"{name} activation", "activation", activation),
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
         *shard.narrowed(f"{name} up", outside, halves * shard.tokens * local),
         *shard.narrowed(f"{name} down", shard.tokens * local, outside),
@@ -205,7 +224,8 @@ def head(shard: Shard) -> Block:
     """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3)."""
     job, plans = shard.job, shard.plans
     stack = job.stack
-    vocabulary = job.model.vocabulary / plans.tp
+    vocabulary = shard.vocabulary
+    aligned = vocabulary * job.precision.activation_bytes % ALIGNMENT == 0
     logits = shard.tokens * vocabulary * stack.logits_bytes.value
     size = shard.sequence_tokens * job.model.hidden * job.precision.activation_bytes
     ones = np.ones_like(plans.tp)
@@ -216,7 +236,7 @@ def head(shard: Shard) -> Block:
     scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
     ops = (
         *both_ways("final norm", "norm", Elementwise(2 * size, 3 * size)),
-        *both_ways("logits", "loss", Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True)),
+        *both_ways("logits", "loss", Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True, aligned=aligned)),
         *both_ways("loss", "loss", Elementwise(4 * logits, 2 * logits)),
         Op("loss reduce", "loss", "forward", reduced),
         Op("head gather", "loss", "forward", gathered),

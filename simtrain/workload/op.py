@@ -32,6 +32,8 @@ class Matmul:
     """Kept in the wider format under low precision (head, router)."""
     trained: bool = False
     """Has a weight gradient even where the model is frozen (adapters)."""
+    aligned: Values = True
+    """Whether its rows start at whole 16 bytes, as tensor cores read them."""
 
     @property
     def flops(self) -> Values:
@@ -102,14 +104,16 @@ class Attention:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A memory-bound pass that moves `size` bytes; its gradient moves `gradient_size`."""
+    """Memory-bound `kernels` that move `size` bytes in all; their gradient moves `gradient_size`."""
 
     size: Values
     gradient_size: Values
+    kernels: Values = 1
+    gradient_kernels: Values = 1
 
     def backward(self) -> tuple["Elementwise", ...]:
         """The gradient pass."""
-        return (Elementwise(self.gradient_size, 0.0),)
+        return (Elementwise(self.gradient_size, 0.0, self.gradient_kernels),)
 
 
 @dataclass(frozen=True)

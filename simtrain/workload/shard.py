@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from simtrain.spec.plan import PlanTable
 from simtrain.workload.op import Elementwise, Op, Values, both_ways
 
 Array = NDArray[np.float64]
+VOCABULARY_MULTIPLE: Final = 128
+"""Entries of a tensor rank's vocabulary come in multiples of this where it is padded (Megatron-LM's default
+make-vocab-size-divisible-by)."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,14 @@ class Shard:
     def kv_heads(self) -> Array:
         """Key and value heads of a rank; replicated when there are fewer than tensor ranks."""
         return np.maximum(self.job.model.kv_heads / self.plans.tp, 1.0)
+
+    @cached_property
+    def vocabulary(self) -> Array:
+        """Columns of the head on a tensor rank, padded as the stack does."""
+        padding = self.job.stack.vocabulary_padding.value
+        padded = (self.plans.tp > 1) & (padding == "when split") | (padding == "always")
+        multiple = np.where(padded, VOCABULARY_MULTIPLE, 1)
+        return np.ceil(self.job.model.vocabulary / (self.plans.tp * multiple)) * multiple
 
     @cached_property
     def expert_rows(self) -> Array:

@@ -6,6 +6,7 @@ expert-tensor x expert x expert-data for the experts.
 
 import numpy as np
 
+from simtrain.workload import passes
 from simtrain.workload.op import Elementwise, GroupedMatmul, Matmul, Message, Op, Saved, both_ways
 from simtrain.workload.rule import Rule
 from simtrain.workload.shard import Shard
@@ -16,7 +17,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
 
     Tensor ranks route a slice of the positions each; without sequence parallelism the slices are gathered again.
     """
-    model, precision, plans = shard.job.model, shard.job.precision, shard.plans
+    model, precision, stack, plans = shard.job.model, shard.job.precision, shard.job.stack, shard.plans
     experts = model.experts
     assert experts is not None
     halves = 2 if model.gated_experts else 1
@@ -45,7 +46,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
         *both_ways(
             "expert activation",
             "activation",
-            Elementwise((halves + 1) * copies * ffn * width, (2 * halves + 1) * copies * ffn * width),
+            passes.activation(width, model.gated_experts, stack.fused_elementwise.value).over(copies * ffn),
         ),
         *both_ways("expert down", "projection", GroupedMatmul(rows, model.hidden, ffn, local)),
         *shard.narrowed("expert up", copies * model.hidden, halves * copies * ffn),
@@ -63,7 +64,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     between = halves * copies * ffn * width
     activated = copies * ffn * precision.matmul_input_bytes * read_again
     returned = sent
-    selective = "activation" in shard.job.stack.selective
+    selective = "activation" in stack.selective
     return ops, Saved(inputs + between + activated + returned, activated if selective else 0.0)
 
 
