@@ -99,7 +99,7 @@ def machine(job: Job) -> Machine:
         profile=device,
         network=network(job.cluster, job.domain),
         attention_kernel=attention_kernel(device, wanted),
-        rates=device_rates(described.profile, described.name, described.architecture),
+        rates=device_rates(described.profile, described.name, described.silicon, described.architecture),
     )
 
 

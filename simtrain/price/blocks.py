@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.laws.collectives import spread
+from simtrain.laws.collectives import destinations, spread
 from simtrain.price import collectives, kernels
 from simtrain.price.collectives import Group, Network
 from simtrain.price.profile import FIRST_GENERATION, UNFUSED, Profile
@@ -74,21 +74,25 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
     measured = np.zeros(plans)
+    hideable = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     for op, time in zip(block.ops, times, strict=True):
         if isinstance(op.work, Message) and op.work.hidden:
             continue
         row = _category(op)
         seconds = time.seconds * op.weight / sustained.get(row, 1.0)
         (forward if op.phase == "forward" else backward)[row] += seconds
+        if isinstance(op.work, Message) and row == EXPERT:
+            hideable[op.phase] += seconds * _exchange_overlap(op.work, job, machine)
         if op.phase == "forward" and op.role in job.stack.selective and not isinstance(op.work, Message):
             selective[row] += seconds
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
     layer = block.name in ("dense", "moe")
-    for phase, passes, parts in (("forward", 1, forward), ("backward", 2, backward)):
-        _overlap(parts, job)
+    phases: tuple[tuple[Phase, int, Parts], ...] = (("forward", 1, forward), ("backward", 2, backward))
+    for phase, passes, parts in phases:
+        _overlap(parts, job, hideable[phase])
         if layer:
-            _launch(parts, job, passes * job.stack.layer_kernels.value + _beyond_one(block, phase))
+            _launch(parts, job, passes * _layer_kernels(block, job) + _beyond_one(block, phase))
     return BlockTime(forward, backward, selective, measured, priced)
 
 
@@ -100,19 +104,29 @@ def _category(op: Op) -> int:
     return ELEMENTWISE if isinstance(op.work, Elementwise) else MATMUL
 
 
-def _overlap(parts: Parts, job: Job) -> None:
+def _exchange_overlap(message: Message, job: Job, machine: Machine) -> NDArray[np.float64]:
+    """Share of an expert message that can hide, by whether its group stays in a scale-up domain."""
+    inside, experts = job.stack.overlap.expert.value, job.stack.experts
+    group = collectives.group(message.degree, message.stride, machine.network.domain)
+    across = inside if experts is None else experts.overlap_across.value
+    return np.where(group.local >= group.members, inside, across)
+
+
+def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64]) -> None:
     """Hide communication behind the compute it can run beside: all together never more than that compute takes.
+
+    `exchanged`: seconds of expert messages that the stack runs beside compute.
 
     The exchange of heads stands between projection and attention and hides behind neither (arXiv 2309.14509).
     """
     overlap = job.stack.overlap
     room = {row: parts[row].copy() for row in (MATMUL, ATTENTION)}
-    for row, share, beside in (
-        (TENSOR, overlap.tensor.value, MATMUL),
-        (CONTEXT, overlap.context.value, ATTENTION),
-        (EXPERT, overlap.expert.value, MATMUL),
+    for row, beside_it, beside in (
+        (TENSOR, overlap.tensor.value * parts[TENSOR], MATMUL),
+        (CONTEXT, overlap.context.value * parts[CONTEXT], ATTENTION),
+        (EXPERT, exchanged, MATMUL),
     ):
-        hidden = np.minimum(share * parts[row], room[beside])
+        hidden = np.minimum(beside_it, room[beside])
         parts[row] -= hidden
         room[beside] -= hidden
 
@@ -121,6 +135,16 @@ def _beyond_one(block: Block, phase: Phase) -> Values:
     """Kernels of the element-wise operations of a phase beyond one each."""
     works = (op.work for op in block.phase(phase))
     return sum((work.kernels - 1 for work in works if isinstance(work, Elementwise)), np.zeros(1))
+
+
+def _layer_kernels(block: Block, job: Job) -> Values:
+    """Kernels of a layer's forward pass; of a mixture of experts also its routing and what runs for each expert."""
+    known = job.stack.experts
+    counted = np.array([1.0 * job.stack.layer_kernels.value])
+    if block.name != "moe" or known is None:
+        return counted
+    grouped = next(op.work for op in block.ops if isinstance(op.work, GroupedMatmul))
+    return np.asarray(counted + known.kernels.value + known.kernels_each.value * np.asarray(grouped.experts, float))
 
 
 def _launch(parts: Parts, job: Job, kernels: Values) -> None:
@@ -195,11 +219,22 @@ def _messages(works: Sequence[Message], job: Job, machine: Machine, plans: int) 
         chosen = [works[row] for row in rows]
         size, degree, stride, times = (_stack(chosen, field, plans) for field in ("size", "degree", "stride", "times"))
         group = collectives.group(degree, stride, machine.network.domain)
+        if name == "all_to_all":
+            size = size * _sent(_stack(chosen, "copies", plans), group, job)
         timed = collectives.collective_seconds(machine.network, name, size, group)
         wait = job.stack.collective_wait.value * spread(degree) if name in _WAITS else 0.0
         seconds[rows] = (timed.seconds / link_rate(machine, group) + wait) * times
         measured[rows] = timed.measured
     return Timed(seconds, measured)
+
+
+def _sent(copies: NDArray[np.float64], group: Group, job: Job) -> NDArray[np.float64]:
+    """Share of the copies of a token that are sent: between domains it may go to each once, inside one to each rank."""
+    experts = job.stack.experts
+    if experts is None or experts.dispatcher.value == "every copy":
+        return np.ones_like(copies)
+    places = np.where(group.local >= group.members, group.members, group.members / group.local)
+    return destinations(copies, places) / copies
 
 
 def link_rate(machine: Machine, group: Group) -> NDArray[np.float64]:

@@ -21,6 +21,22 @@ class Overlap(Spec):
     pipeline: Fact[Fraction]
 
 
+class Experts(Spec):
+    """How a framework runs the experts of a layer."""
+
+    dispatcher: Fact[Literal["every copy", "once a rank"]]
+    """Whether a token is sent once for each of its experts, or once to each rank that holds some of them and, between
+    scale-up domains, once to each domain, to be forwarded there (DeepEP, HybridEP)."""
+    overlap_across: Fact[Fraction]
+    """As overlap.expert, where the exchange leaves a scale-up domain."""
+    fused: Fact[bool]
+    """Activation and the narrowing of its result and gradient happen inside the grouped products."""
+    kernels: Fact[Annotated[int, Field(ge=0)]]
+    """Kernels of a forward pass through router, exchange and experts that do not depend on how many there are."""
+    kernels_each: Fact[Annotated[int, Field(ge=0)]]
+    """Kernels of a forward pass for each expert a rank holds; 0 where one grouped kernel runs all of them."""
+
+
 class Stack(Spec):
     """A training framework as the cost model sees it."""
 
@@ -58,8 +74,8 @@ class Stack(Spec):
     sequence_parallel: bool
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
-    selective: tuple[Literal["core attention", "norm", "activation"], ...]
-    """Roles whose outputs selective recomputation rebuilds."""
+    selective: tuple[Literal["core attention", "norm", "activation", "latent up"], ...]
+    """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention raises from its latents."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
@@ -77,3 +93,5 @@ class Stack(Spec):
     fragmentation: Fact[Fraction]
     """Share of allocated memory lost between blocks."""
     overlap: Overlap
+    experts: Experts | None = None
+    """None: nothing is known about it; every copy is sent and no kernel is counted."""

@@ -26,6 +26,8 @@ class StackOf(Spec):
 
     software: str
     stack: str
+    gpus: tuple[str, ...] = ()
+    """Devices it holds for; none: all."""
     reason: str
 
 
@@ -86,7 +88,11 @@ class Setup(Spec):
             words = row.software.lower()
             return next((s.stack for s in self.software if s.software in words), self.default.stack.value)
         source = self.sources[row.source]
-        chosen = (s.stack for s in source.stacks if row.software.startswith(s.software))
+        chosen = (
+            s.stack
+            for s in source.stacks
+            if row.software.startswith(s.software) and (not s.gpus or row.gpu in s.gpus)
+        )
         return next(chosen, source.stack.value)
 
     def kernel(self, words: str) -> Kernel | None:

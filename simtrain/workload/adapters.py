@@ -14,7 +14,7 @@ from simtrain.spec.job import Job
 from simtrain.workload.op import Elementwise, GroupedMatmul, Matmul, Op, Values, both_ways
 from simtrain.workload.shard import Shard
 
-WITH_WEIGHTS: Final = ("projection", "loss", "routing")
+WITH_WEIGHTS: Final = ("projection", "latent up", "loss", "routing")
 """Roles whose products have a weight as an operand; those of core attention multiply activations."""
 
 

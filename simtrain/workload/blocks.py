@@ -98,7 +98,7 @@ def _bias_gradient(shard: Shard, name: str, biased: bool, width: Array | float) 
     return (Op(f"{name} bias backward", "projection", "backward", Elementwise(size, 0.0)),)
 
 
-def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
+def _projections(shard: Shard) -> Part:
     """Query, key and value projections and what they save besides their input.
 
     Latent attention compresses first, every tensor rank with the whole (replicated) down projection over its positions.
@@ -113,19 +113,20 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
         ops = both_ways("query key value", "projection", Matmul(tokens, wide, hidden))
         ops += _bias_gradient(shard, "query key value", model.query_key_value_bias, wide)
         ops += shard.narrowed("query key value", shard.sequence_tokens * hidden, tokens * wide)
-        return ops, tokens * wide * precision.activation_bytes
+        return ops, Saved(tokens * wide * precision.activation_bytes, 0.0)
     ranks = latent.compressed
     direct = heads * query_dim
     up_width = heads * (latent.nope_head_dim + latent.value_head_dim)
     ops = (
         *both_ways("latent down", "projection", Matmul(shard.sequence_tokens, ranks, hidden)),
-        *both_ways("key value up", "projection", Matmul(tokens, up_width, latent.key_value_rank)),
+        *both_ways("key value up", "latent up", Matmul(tokens, up_width, latent.key_value_rank)),
     )
-    ops += both_ways("query up", "projection", Matmul(tokens, direct, latent.query_rank or hidden))
+    ops += both_ways("query up", "latent up", Matmul(tokens, direct, latent.query_rank or hidden))
     ops += shard.narrowed("latent down", shard.sequence_tokens * hidden, shard.sequence_tokens * ranks)
     ops += shard.narrowed("latent up", tokens * ranks, tokens * (direct + up_width))
-    saved = tokens * (ranks * precision.matmul_input_bytes + (direct + up_width) * precision.activation_bytes)
-    return ops, saved
+    raised = tokens * (direct + up_width) * precision.activation_bytes
+    dropped = raised if "latent up" in shard.job.stack.selective else 0.0
+    return ops, Saved(tokens * ranks * precision.matmul_input_bytes + raised, dropped)
 
 
 def _attention(shard: Shard, fused: bool) -> Part:
@@ -158,8 +159,8 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
     adapted = adapters.saved(shard.job, outside) + adapters.saved(shard.job, joined)
-    kept = norm_saved.kept + projected + unnormed + core_saved.kept + adapted
-    dropped = norm_saved.dropped + core_saved.dropped
+    kept = norm_saved.kept + projected.kept + unnormed + core_saved.kept + adapted
+    dropped = norm_saved.dropped + projected.dropped + core_saved.dropped
     return ops, Saved(kept, dropped + unnormed if "norm" in shard.job.stack.selective else dropped)
 
 

@@ -16,7 +16,9 @@ Phase = Literal["forward", "backward"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 Axis = Literal["tensor", "heads", "context", "expert"]
 """`heads`: the context ranks that exchange heads (Ulysses); `context`: those around the ring."""
-Role = Literal["projection", "core attention", "norm", "activation", "residual", "loss", "routing", "embedding"]
+Role = Literal[
+    "projection", "latent up", "core attention", "norm", "activation", "residual", "loss", "routing", "embedding"
+]
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class Message:
     stride: Values
     times: Values = 1
     """How often it is sent; 0 where a plan does not use it."""
+    copies: Values = 1
+    """How often each element is in it, for as many destinations drawn among the ranks."""
     hidden: bool = False
     """Whether it runs beside an independent product that takes longer."""
 

@@ -129,3 +129,12 @@ def test_rails_carry_leaving_bytes_inside_first():
     numbers = (np.array(3.2e9), 32, 8, 0.0, 0.0, 1e10, 1e12)
     assert laws.all_to_all(*numbers) == pytest.approx(0.07)
     assert laws.all_to_all_on_rails(*numbers) == pytest.approx(0.07 + 2.4e9 * 7 / 8 / 1e10)
+
+
+@given(st.integers(1, 64), st.integers(1, 4096))
+def test_destinations_are_no_more_than_copies_or_places(copies: int, places: int) -> None:
+    found = float(laws.destinations(copies, places))
+    assert 1 - 1e-9 <= found <= min(copies, places) * TOLERANCE
+    assert float(laws.destinations(copies, 1)) == 1
+    assert float(laws.destinations(1, places)) == pytest.approx(1)
+    assert float(laws.destinations(copies, 10**9)) == pytest.approx(copies, rel=1e-4)

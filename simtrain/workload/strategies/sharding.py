@@ -90,7 +90,10 @@ def ends(job: Job, plans: PlanTable, layout: Layout) -> tuple[Stages, Stages]:
 
 
 def states(job: Job, plans: PlanTable, layout: Layout) -> States:
-    """Bytes of every state class, by the state table."""
+    """Bytes of every state class, by the state table.
+
+    Frozen weights are kept once, as they travel: no other layout of them waits for a weight gradient's product.
+    """
     precision = job.precision
     dense, expert = holdings(job, plans, layout)
 
@@ -107,9 +110,10 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     working = np.where(
         plans.zero == 3, layer * (2 * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
     )
+    copies = precision.gathered_weight_bytes if job.frozen else precision.weight_bytes
     single = job.stack.single_copy.value and precision.master_bytes > 0
     return States(
-        weights=bytes_of("weights", 0.0 if single else precision.weight_bytes),
+        weights=bytes_of("weights", 0.0 if single else copies),
         gradients=bytes_of("gradients", gradient_bytes(job)),
         optimizer=bytes_of("optimizer", precision.master_bytes + job.optimizer.moment_bytes),
         gathered=working,

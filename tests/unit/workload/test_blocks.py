@@ -357,3 +357,13 @@ def test_fp8_saves_narrow_matmul_inputs() -> None:
     inputs = 1024 * (2 * 4096 + 14336)
     saved = value(layer(asked).saved.kept) - value(layer(narrow).saved.kept)
     assert saved == inputs * (2 - narrow.precision.matmul_input_bytes) > 0
+
+
+def test_selective_rebuilds_latent_projections() -> None:
+    """Queries, keys and values raised from their latents: 128 heads x (192 + 128 + 128) of DeepSeek-V3, two bytes."""
+    asked = job("deepseek-v3", "gb200-nvl72", 72, seq=1024, global_batch=72, stack="megatron-bridge")
+    rebuilt = layer(asked)
+    raised = 2 * 1024 * 128 * (192 + 128 + 128)
+    assert value(rebuilt.saved.dropped) == pytest.approx(raised)
+    assert {op.name for op in rebuilt.phase("forward") if op.role == "latent up"} == {"key value up", "query up"}
+    assert value(layer(job("llama-3-8b", stack="megatron-bridge")).saved.dropped) == 0
