@@ -75,7 +75,7 @@ class Stack(Spec):
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
     selective: tuple[Literal["core attention", "norm", "activation", "latent up"], ...]
-    """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention raises from its latents."""
+    """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention makes of its latents."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]

@@ -129,10 +129,10 @@ class Message:
     stride: Values
     times: Values = 1
     """How often it is sent; 0 where a plan does not use it."""
-    copies: Values = 1
-    """How often each element is in it, for as many destinations drawn among the ranks."""
     hidden: bool = False
     """Whether it runs beside an independent product that takes longer."""
+    copies: Values = 1
+    """How often each element is in it, for as many destinations drawn among the ranks."""
 
 
 Work = Matmul | GroupedMatmul | Attention | Elementwise | Message

@@ -30,7 +30,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     ffn = experts.ffn / plans.etp
     routed = shard.tokens / plans.tp
     apart = stack.experts is None or not stack.experts.fused.value
-    dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1), experts.top_k)
+    dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1), copies=experts.top_k)
     inner = 1.0 * (plans.etp > 1)
     gather = Message("all_gather", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
     replicated = 1.0 * ((plans.tp > 1) & (plans.sp == 0))

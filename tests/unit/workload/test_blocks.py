@@ -131,6 +131,20 @@ def test_tensor_messages(t: int, b: int) -> None:
         ("backward", "reduce_scatter"): 2 * whole,
     }
     assert not messages(layer(asked, micro_batch=b), "tensor")
+    sent = [op for op in layer(asked, tp=t, sp=True).ops if isinstance(op.work, Message)]
+    assert [op.name for op in sent if op.work.hidden] == [  # type: ignore[union-attr]
+        "attention input gathered again",
+        "feed-forward input gathered again",
+    ]
+
+
+def test_narrow_operands_are_narrowed_before_they_are_gathered() -> None:
+    asked = job("llama-3-8b", seq=1024)
+    narrow = asked.model_copy(update={"precision": load.precision("fp8-mixed")})
+    wide, narrowed = (volume(layer(found, tp=4, sp=True), "tensor") for found in (asked, narrow))
+    for phase in ("forward", "backward"):
+        assert narrowed[phase, "all_gather"] == wide[phase, "all_gather"] / 2
+        assert narrowed[phase, "reduce_scatter"] == wide[phase, "reduce_scatter"]
 
 
 def test_gated_feed_forward_saves_both_halves() -> None:
