@@ -114,7 +114,8 @@ def all_to_all_on_rails(
 def destinations(copies: Number, places: Number) -> Array:
     """How many of `places` (1) hold at least one of `copies` (1) drawn among them with equal odds.
 
-    Expected occupied urns, d (1 - (1 - 1/d)^k) (Feller 1968, An Introduction to Probability Theory, IV.2).
+    Expected occupied urns, d (1 - (1 - 1/d)^k) (Feller 1968, An Introduction to Probability Theory, IV.2). A token goes
+    to each domain once and is forwarded inside it: DeepSeek-V3 (arXiv 2412.19437) section 3.2.2.
     """
     return np.asarray(places * (1 - (1 - 1 / np.asarray(places, float)) ** copies))
 
