@@ -73,7 +73,7 @@ class Estimate:
     def mfu(self, causal: bool) -> Array:
         """Model FLOP/s utilisation of the matmul peak; `causal` counts attention under the mask, else in full."""
         peak = self.job.cluster.device.peak[self.job.precision.matmul].value
-        flops = model_flops(self.job.model, self.job.sequence, causal) * self.plans.global_batch
+        flops = model_flops(self.job.model, self.job.sequence, causal, self.job.frozen) * self.plans.global_batch
         return np.asarray(flops / (self.step_time * self.job.devices * peak))
 
 
@@ -114,7 +114,7 @@ def machine(job: Job) -> Machine:
         network=network(job.cluster, job.domain),
         attention_kernel=attention_kernel(device, wanted),
         clock=_clock(described),
-        rates=device_rates(described.profile, described.name, described.architecture),
+        rates=device_rates(described.profile, described.name, described.silicon, described.architecture),
     )
 
 

@@ -28,4 +28,7 @@ Calibration = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A file written by simtrain calibrate --runs.", rich_help_panel=JOB),
 ]
+AdapterRank = Annotated[
+    str | None, stated("Rank of adapters trained beside a frozen model (LoRA); all weights train if not given.")
+]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of tables.")]

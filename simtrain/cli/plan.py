@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from simtrain.cli.options import (
+    AdapterRank,
     AsJson,
     Calibration,
     Cluster,
@@ -32,7 +33,8 @@ Examples:
 MODEL is a name (simtrain show models), a Hugging Face config.json or a .toml.
 CLUSTER is a name (simtrain show clusters) or a .toml.
 job.toml states the same in one file: model, cluster, gpus, seq, global_batch,
-tokens, precision, optimizer, stack; options given here override it.
+tokens, precision, optimizer, stack, adapter_rank; options given here override
+it.
 
 Exit codes: 0 a plan was found, 1 nothing fits, 2 wrong input."""
 
@@ -50,6 +52,7 @@ def plan(
     optimizer: Optimizer = None,
     stack: Stack = None,
     calibration: Calibration = None,
+    adapter_rank: AdapterRank = None,
     top: Annotated[str, typer.Option(metavar="N", help="Plans to rank.")] = "5",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answer here as JSON, for simtrain simulate.")
@@ -72,7 +75,7 @@ def plan(
             model,
             cluster,
             {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
-            {"precision": precision, "optimizer": optimizer, "stack": stack},
+            {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
         )
         job = asked.job()
         job = job if problems else calibrated(job, calibration)

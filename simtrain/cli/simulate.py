@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from simtrain.cli.options import (
+    AdapterRank,
     AsJson,
     Calibration,
     Cluster,
@@ -56,6 +57,7 @@ def simulate(
     optimizer: Optimizer = None,
     stack: Stack = None,
     calibration: Calibration = None,
+    adapter_rank: AdapterRank = None,
     tp: Annotated[str, stated("Tensor degree.", panel=LAYOUT)] = "1",
     sp: Annotated[bool, typer.Option("--sp", metavar="", help="Sequence parallelism.", rich_help_panel=LAYOUT)] = False,
     pp: Annotated[str, stated("Pipeline degree: stages.", panel=LAYOUT)] = "1",
@@ -112,7 +114,7 @@ def simulate(
                 model,
                 cluster,
                 {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
-                {"precision": precision, "optimizer": optimizer, "stack": stack},
+                {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
             ).job()
         except WrongInput as error:
             raise WrongInput([*error.problems, *layout.problems(), *misplaced]) from None

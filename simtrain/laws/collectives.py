@@ -122,6 +122,15 @@ def all_to_all_on_rails(
     return base + (members - 1) * per_peer + np.maximum(leaving / network, within)
 
 
+def destinations(copies: Number, places: Number) -> Array:
+    """How many of `places` (1) hold at least one of `copies` (1) drawn among them with equal odds.
+
+    Expected occupied urns, d (1 - (1 - 1/d)^k) (Feller 1968, An Introduction to Probability Theory, IV.2). A token goes
+    to each domain once and is forwarded inside it: DeepSeek-V3 (arXiv 2412.19437) section 3.2.2.
+    """
+    return np.asarray(places * (1 - (1 - 1 / np.asarray(places, float)) ** copies))
+
+
 def point_to_point(size: Array, base: Number, rate: Number) -> Array:
     """One message between two ranks (s): latency plus size over `rate` (nccl-tests doc/PERFORMANCE.md)."""
     return base + size / rate

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.laws.collectives import spread
+from simtrain.laws.collectives import destinations, spread
 from simtrain.price import collectives, kernels
 from simtrain.price.collectives import Group, Network
 from simtrain.price.profile import FIRST_GENERATION, UNFUSED, Profile
@@ -90,12 +90,15 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
     weight, measured = np.zeros(plans), np.zeros(plans)
+    hideable = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     for op, time in zip(block.ops, times, strict=True):
         if isinstance(op.work, Message) and op.work.hidden:
             continue
         row = _category(op)
         seconds = time.seconds * op.weight / sustained.get(row, 1.0)
         (forward if op.phase == "forward" else backward)[row] += seconds
+        if isinstance(op.work, Message) and row == EXPERT:
+            hideable[op.phase] += seconds * _exchange_overlap(op.work, job, machine)
         if op.phase == "forward" and not isinstance(op.work, Message):
             selective[row] += seconds * job.stack.rebuilt(op.role)
         if gives_weights(op):
@@ -103,14 +106,11 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
     layer = block.name in ("dense", "moe")
-    once = job.stack.layer_kernels.value
-    for parts, launched in (
-        (forward, once + _beyond_one(block, "forward")),
-        (backward, 2 * once + _beyond_one(block, "backward")),
-    ):
-        _overlap(parts, job)
+    phases: tuple[tuple[Phase, int, Parts], ...] = (("forward", 1, forward), ("backward", 2, backward))
+    for phase, passes, parts in phases:
+        _overlap(parts, job, hideable[phase])
         if layer:
-            _launch(parts, job, launched)
+            _launch(parts, job, passes * _layer_kernels(block, job) + _beyond_one(block, phase))
     return BlockTime(forward, backward, selective, weight, measured, priced)
 
 
@@ -122,19 +122,29 @@ def _category(op: Op) -> int:
     return ELEMENTWISE if isinstance(op.work, Elementwise) else MATMUL
 
 
-def _overlap(parts: Parts, job: Job) -> None:
+def _exchange_overlap(message: Message, job: Job, machine: Machine) -> NDArray[np.float64]:
+    """Share of an expert message that can hide, by whether its group stays in a scale-up domain."""
+    inside, experts = job.stack.overlap.expert.value, job.stack.experts
+    group = collectives.group(message.degree, message.stride, machine.network.domain)
+    across = inside if experts is None else experts.overlap_across.value
+    return np.where(group.local >= group.members, inside, across)
+
+
+def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64]) -> None:
     """Hide communication behind the compute it can run beside: all together never more than that compute takes.
+
+    `exchanged`: seconds of expert messages that the stack runs beside compute.
 
     The exchange of heads stands between projection and attention and hides behind neither (arXiv 2309.14509).
     """
     overlap = job.stack.overlap
     room = {row: parts[row].copy() for row in (MATMUL, ATTENTION)}
-    for row, share, beside in (
-        (TENSOR, overlap.tensor.value, MATMUL),
-        (CONTEXT, overlap.context.value, ATTENTION),
-        (EXPERT, overlap.expert.value, MATMUL),
+    for row, beside_it, beside in (
+        (TENSOR, overlap.tensor.value * parts[TENSOR], MATMUL),
+        (CONTEXT, overlap.context.value * parts[CONTEXT], ATTENTION),
+        (EXPERT, exchanged, MATMUL),
     ):
-        hidden = np.minimum(share * parts[row], room[beside])
+        hidden = np.minimum(beside_it, room[beside])
         parts[row] -= hidden
         room[beside] -= hidden
 
@@ -143,6 +153,16 @@ def _beyond_one(block: Block, phase: Phase) -> Values:
     """Kernels of the element-wise operations of a phase beyond one each."""
     works = (op.work for op in block.phase(phase))
     return sum((work.kernels - 1 for work in works if isinstance(work, Elementwise)), np.zeros(1))
+
+
+def _layer_kernels(block: Block, job: Job) -> Values:
+    """Kernels of a layer's forward pass; of a mixture of experts also its routing and what runs for each expert."""
+    known = job.stack.experts
+    counted = np.array([1.0 * job.stack.layer_kernels.value])
+    if block.name != "moe" or known is None:
+        return counted
+    grouped = next(op.work for op in block.ops if isinstance(op.work, GroupedMatmul))
+    return np.asarray(counted + known.kernels.value + known.kernels_each.value * np.asarray(grouped.experts, float))
 
 
 def _launch(parts: Parts, job: Job, kernels: Values) -> None:
@@ -178,7 +198,7 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
     seconds, measured = np.zeros((len(works), plans)), np.zeros((len(works), plans))
     precision, sensitive = job.precision, np.array([work.sensitive for work in works])
     wide = np.where(sensitive, 1.0, precision.wide_layers)[:, None]
-    narrow = (1 - wide) / precision.recipe_rate
+    narrow = (1 - wide) / precision.matmul_rate
     for datatype, share in ((precision.matmul, narrow), (precision.sensitive_matmul, wide)):
         rows = [row for row in range(len(works)) if share[row, 0]]
         if rows:
@@ -194,7 +214,7 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
 def _grouped(works: Sequence[GroupedMatmul], job: Job, machine: Machine, plans: int) -> Timed:
     rows, n, k, experts = (_stack(works, field, plans) for field in ("rows", "n", "k", "experts"))
     timed = kernels.grouped_matmul(machine.profile, job.precision.matmul, rows, n, k, experts)
-    return Timed(timed.seconds / _rate(works, job, machine), timed.measured)
+    return Timed(timed.seconds / (_rate(works, job, machine) * job.precision.matmul_rate), timed.measured)
 
 
 def _attention(works: Sequence[Attention], job: Job, machine: Machine, plans: int) -> Timed:
@@ -220,11 +240,22 @@ def _messages(works: Sequence[Message], job: Job, machine: Machine, plans: int) 
         chosen = [works[row] for row in rows]
         size, degree, stride, times = (_stack(chosen, field, plans) for field in ("size", "degree", "stride", "times"))
         group = collectives.group(degree, stride, machine.network.domain)
+        if name == "all_to_all":
+            size = size * _sent(_stack(chosen, "copies", plans), group, job)
         timed = collectives.collective_seconds(machine.network, name, size, group)
         wait = job.stack.collective_wait.value * spread(degree) if name in _WAITS else 0.0
         seconds[rows] = (timed.seconds / link_rate(machine, group) + wait) * times
         measured[rows] = timed.measured
     return Timed(seconds, measured)
+
+
+def _sent(copies: NDArray[np.float64], group: Group, job: Job) -> NDArray[np.float64]:
+    """Share of the copies of a token that are sent: between domains it may go to each once, inside one to each rank."""
+    experts = job.stack.experts
+    if experts is None or experts.dispatcher.value == "every copy":
+        return np.ones_like(copies)
+    places = np.where(group.local >= group.members, group.members, group.members / group.local)
+    return destinations(copies, places) / copies
 
 
 def link_rate(machine: Machine, group: Group) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -224,8 +224,10 @@ def _matmul_laws(file: ProfileFile, folder: Path, peak: dict[str, float], bandwi
     known = file.assumed.matmul | file.law.matmul
     path = folder / "matmul.csv"
     table = columns(path) if path.is_file() else None
-    laws = {}
+    laws: dict[str, MatmulLaw] = {}
     for name, rate in peak.items():
+        if name in file.matmul.speedup:
+            continue
         format_ = name if name in known else SAME_RATE.get(name, name)
         if format_ not in known:
             continue
@@ -236,7 +238,17 @@ def _matmul_laws(file: ProfileFile, folder: Path, peak: dict[str, float], bandwi
             law = MatmulLaw(numbers, there.peak[format_], there.memory_bandwidth, efficiency, ELEMENT_BYTES[format_])
             correction = matmul_correction(law, where(table, table["dtype"] == format_))
         laws[name] = MatmulLaw(numbers, rate, bandwidth, efficiency, ELEMENT_BYTES[name], correction)
+    for name, speedup in file.matmul.speedup.items():
+        if name in peak:
+            laws[name] = narrower(laws["bf16"], speedup.value, peak[name], ELEMENT_BYTES[name])
     return laws
+
+
+def narrower(wide: MatmulLaw, speedup: float, peak: float, element_bytes: float) -> MatmulLaw:
+    """The law of products `speedup` times as fast as the `wide` ones of the same shape."""
+    ceiling = wide.numbers.ceiling * wide.peak * speedup / peak
+    numbers = wide.numbers.model_copy(update={"ceiling": ceiling})
+    return replace(wide, numbers=numbers, peak=peak, element_bytes=element_bytes)
 
 
 def matmul_correction(law: MatmulLaw, table: dict[str, Array]) -> Correction:

@@ -39,11 +39,12 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
     messages = job.stack.messages
     tensors = np.maximum(part.layout.layers, 1) * messages.layer.value
     for kind in (part.states.dense, part.states.expert):
-        buckets = np.maximum(kind.parameters * wire / job.stack.bucket.value, 1)
+        buckets = np.maximum(kind.trained * wire / job.stack.bucket.value, 1)
         pieces = np.where(plans.zero == 3, tensors, buckets)
         listed = pieces * kind.shards * messages.member.value * ((plans.zero == 3) & (kind.parameters > 0))
-        reduced = _reduce(machine, kind, kind.parameters * wire, pieces, plans.zero) + listed
-        whole = kind.parameters * job.precision.gathered_weight_bytes
+        reduced = _reduce(machine, kind, kind.trained * wire, pieces, plans.zero) + listed
+        changed = np.where(plans.zero == 3, kind.parameters, kind.trained)
+        whole = changed * job.precision.gathered_weight_bytes
         gathered = _over(machine, "all_gather", whole, pieces, *_shards(machine, kind)) + listed
         if messages.broadcast.value:
             owners = np.minimum(kind.shards, tensors)
@@ -52,13 +53,13 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         reduction += reduced
         gather += np.where(plans.zero >= 1, gathered, 0.0)
         update += _pass(machine, updated(job, plans, kind) * update_bytes(job))
-        accumulation += _pass(machine, kind.parameters * job.stack.accumulation_bytes.value)
+        accumulation += _pass(machine, kind.trained * job.stack.accumulation_bytes.value)
     return SyncTime(reduction, gather, update, accumulation, _tied(job, machine, plans, wire))
 
 
 def _tied(job: Job, machine: Machine, plans: PlanTable, wire: float) -> Array:
     """Megatron-LM's all-reduce of the embedding's gradient between both ends of the pipeline (arXiv 1909.08053)."""
-    if not job.model.tied_embeddings:
+    if not job.model.tied_embeddings or job.frozen:
         return np.zeros(len(plans))
     size = parameters(job.model).embedding / plans.tp * wire
     inside = plans.tp * plans.cp * plans.dp * plans.pp <= machine.network.domain

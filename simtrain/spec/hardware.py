@@ -28,6 +28,8 @@ class Device(Spec):
     title: str
     vendor: Literal["NVIDIA", "AMD"]
     architecture: Literal["volta", "ampere", "ada", "hopper", "blackwell", "cdna2", "cdna3"]
+    silicon: str | None = None
+    """A chip of the architecture that sustains rates of its own; None: the architecture's first."""
     peak: dict[Datatype, Fact[Compute]]
     memory: Fact[Size]
     memory_bandwidth: Fact[Rate]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
 from simtrain.spec.calibration import OwnScale
@@ -27,6 +27,8 @@ class Job(Spec):
     tokens: PositiveInt | None = None
     own: OwnScale | None = None
     """The user's own calibration of this stack on this device."""
+    adapter_rank: NonNegativeInt = 0
+    """Rank of the adapters trained beside a frozen model (LoRA, arXiv 2106.09685); 0: every weight is trained."""
 
     @model_validator(mode="after")
     def _whole_nodes(self) -> Self:
@@ -34,6 +36,11 @@ class Job(Spec):
         if self.devices % node and node % self.devices:
             raise ValueError(f"{self.devices} devices are neither part of a node nor whole nodes of {node}")
         return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether adapters alone are trained."""
+        return self.adapter_rank > 0
 
     @property
     def domain(self) -> int:

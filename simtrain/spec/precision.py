@@ -16,6 +16,10 @@ class Precision(Spec):
     name: str
     title: str
     matmul: Datatype
+    matmul_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Rate of its products over those of the format with one scale a tensor: scales of small blocks take time."""
+    quantise_bytes: Annotated[float, Field(ge=0)] = 0.0
+    """Memory traffic to narrow one element of a product's operand: reads, and both layouts written."""
     sensitive_matmul: Datatype
     """Of head and router, which low-precision recipes keep wider (DeepSeek-V3, arXiv 2412.19437 section 3.3.1)."""
     weight_bytes: ElementBytes
@@ -30,9 +34,7 @@ class Precision(Spec):
     matmul_input_bytes: ElementBytes
     """A saved input of a matrix multiply (1 under fp8)."""
     tensor_gather_bytes: ElementBytes | None = None
-    """Of a product's input on the wire of a tensor group, where it is narrowed before it is gathered."""
-    recipe_rate: Annotated[float, Field(gt=0, le=1)] = 1
-    """Rate of the recipe's products, casts included, over those with one scale a tensor."""
+    """Of a product's input on the wire of a tensor group; None: it is narrowed before it is gathered."""
     wide_layers: Annotated[float, Field(ge=0, le=1)] = 0
     """Share of the layers whose products stay in the sensitive format."""
     source: str

@@ -20,8 +20,14 @@ from simtrain.spec.precision import Precision
 
 TOKENS_A_STEP = 4 * 2**20
 """Default global batch in tokens, a usual size for large dense models (GPT-3: 3.2 M, Llama 3: 4-16 M)."""
-WRITTEN_LIKE: Final = {"--gpus": "64", "--seq": "8192 or 8k", "--global-batch": "1024", "--tokens": "15T"}
-LARGEST: Final = {"--gpus": 2**20, "--seq": 2**30, "--global-batch": 2**24, "--tokens": 2**60}
+WRITTEN_LIKE: Final = {
+    "--gpus": "64",
+    "--seq": "8192 or 8k",
+    "--global-batch": "1024",
+    "--tokens": "15T",
+    "--adapter-rank": "16",
+}
+LARGEST: Final = {"--gpus": 2**20, "--seq": 2**30, "--global-batch": 2**24, "--tokens": 2**60, "--adapter-rank": 2**16}
 MOST_BATCHES: Final = 1024
 """Batch sizes one search may try."""
 NO_MODEL: Final = Problem("MODEL", None, "is missing", "name a model; `simtrain show models` lists them")
@@ -47,6 +53,7 @@ class Request:
     precision: str | None = None
     optimizer: str | None = None
     stack: str | None = None
+    adapter_rank: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -108,6 +115,7 @@ class Request:
         seq = attempt(lambda: _count("--seq", self.seq))
         batch = attempt(lambda: _batches(self.global_batch))
         tokens = attempt(lambda: _count("--tokens", self.tokens))
+        rank = attempt(lambda: _count("--adapter-rank", self.adapter_rank))
         default = "fp16-mixed" if cluster is not None and "bf16" not in cluster.device.peak else "bf16-mixed"
         precision = attempt(lambda: load.precision(default if self.precision is None else self.precision))
         optimizer = attempt(lambda: load.optimizer("adamw" if self.optimizer is None else self.optimizer))
@@ -132,6 +140,7 @@ class Request:
             "optimizer": optimizer,
             "stack": stack,
             "tokens": tokens,
+            "adapter_rank": rank or 0,
         }
         return checked(Job, data, "job")
 

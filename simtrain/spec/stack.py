@@ -58,6 +58,22 @@ class Kept(Spec):
     """An element of the hidden state that other tensor ranks hold: inputs of products that are not gathered again."""
 
 
+class Experts(Spec):
+    """How a framework runs the experts of a layer."""
+
+    dispatcher: Fact[Literal["every copy", "once a rank"]]
+    """Whether a token is sent once for each of its experts, or once to each rank that holds some of them and, between
+    scale-up domains, once to each domain, to be forwarded there (DeepEP, HybridEP)."""
+    overlap_across: Fact[Fraction]
+    """As overlap.expert, where the exchange leaves a scale-up domain."""
+    fused: Fact[bool]
+    """Activation and the narrowing of its result and gradient happen inside the grouped products."""
+    kernels: Fact[Annotated[int, Field(ge=0)]]
+    """Kernels of a forward pass through router, exchange and experts that do not depend on how many there are."""
+    kernels_each: Fact[Annotated[int, Field(ge=0)]]
+    """Kernels of a forward pass for each expert a rank holds; 0 where one grouped kernel runs all of them."""
+
+
 class Stack(Spec):
     """A training framework as the cost model sees it."""
 
@@ -106,8 +122,8 @@ class Stack(Spec):
     they are not (arXiv 2401.10241 section 4), so that no stage waits for the others at the end of a step."""
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
-    selective: tuple[Literal["core attention", "norm", "activation"], ...]
-    """Roles whose outputs selective recomputation rebuilds."""
+    selective: tuple[Literal["core attention", "norm", "activation", "latent up"], ...]
+    """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention makes of its latents."""
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
     division: Fact[Division] = usual("even")
@@ -131,6 +147,8 @@ class Stack(Spec):
     messages: Messages = Messages()
     kept: Kept = Kept()
     overlap: Overlap
+    experts: Experts | None = None
+    """None: nothing is known about it; every copy is sent and no kernel is counted."""
 
     def rebuilt(self, role: str) -> float:
         """Share of a role's operations that selective recomputation runs again."""

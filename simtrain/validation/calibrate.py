@@ -29,7 +29,7 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "device": ("scaleup", "network"),
     "stack": ("launch", "microbatch_overhead", "collective_wait", "matmul_rate"),
 }
-"""What is fitted of whom: parts of one architecture share clocks and caches, parts of one profile links."""
+"""What is fitted of whom: parts of one architecture and silicon share clocks and caches, of one profile links."""
 PRIOR: Final = {
     "matmul": 0.10,
     "elementwise": 0.25,
@@ -131,7 +131,8 @@ def groups(runs: Sequence[Measured]) -> list[_Group]:
 def owner(job: Job, kind: str) -> str:
     """Whose number of a kind a job runs on."""
     device = job.cluster.device
-    names = {"architecture": device.architecture, "device": device.profile or device.name, "stack": job.stack.name}
+    silicon = device.silicon or device.architecture
+    names = {"architecture": silicon, "device": device.profile or device.name, "stack": job.stack.name}
     return names[kind]
 
 

@@ -31,8 +31,8 @@ SCHEDULES: Final[Mapping[str, str]] = {
 }
 """Schedules of the corpus in a Plan's words; a single stage (none) has no order to choose."""
 RECOMPUTE: Final = ("none", "selective", "full")
-TRAINED: Final = ("", "pretrain", "sft")
-"""Tasks that train every weight."""
+TASKS: Final = ("", "pretrain", "sft", "lora")
+"""Tasks a job can say; `lora` trains adapters beside a frozen model."""
 Jobs = dict[tuple[Any, ...], Job]
 
 
@@ -91,8 +91,8 @@ def _express(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -
 
 def _inexpressible(row: Row, settings: Setup) -> str | None:
     """The first thing in a row that no Job or Plan can say."""
-    if row.task not in TRAINED:
-        return f"task {row.task}: a frozen base has no weight gradients, which the workload cannot leave out"
+    if row.task not in TASKS:
+        return f"task {row.task} is not known"
     if row.seq is None:
         return "the sequence length is not stated"
     if row.global_batch is None:
@@ -197,7 +197,8 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     stated = stated if vocabulary is None else {**stated, "vocab": vocabulary.value}
     at = (row.model, stated.get("vocab"), row.seq, row.gpus, row.gpus_per_node, row.inter, cluster, precision)
     variants = settings.variants(row)
-    key = (*at, settings.stack(row), row.attention_kernel, variants, network)
+    adapter_rank = settings.source(row).adapter_rank.value if row.task == "lora" else 0
+    key = (*at, settings.stack(row), row.attention_kernel, variants, network, adapter_rank)
     if key not in jobs:
         data = {
             "model": shape(row.model, stated, row.seq),
@@ -208,6 +209,7 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
             "precision": load.precision(precision),
             "optimizer": load.optimizer("adamw"),
             "stack": _varied(_stack(settings.stack(row), row.attention_kernel), variants),
+            "adapter_rank": adapter_rank,
         }
         jobs[key] = checked(Job, data, "job")
     return jobs[key]

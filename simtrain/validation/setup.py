@@ -26,6 +26,8 @@ class StackOf(Spec):
 
     software: str
     stack: str
+    gpus: tuple[str, ...] = ()
+    """Devices it holds for; none: all."""
     reason: str
 
 
@@ -63,6 +65,8 @@ class Source(Spec):
     """What an empty etp means."""
     vocabulary: Choice[PositiveInt] | None = None
     """Of the source's models, where it prints none and models.json assumes one."""
+    adapter_rank: Choice[PositiveInt]
+    """Rank of the adapters of a `lora` run."""
     memory: Choice[Literal["allocated", "reserved", "device"]]
     """What the memory figure counts: allocated tensors, the allocator's blocks, everything on the device."""
     memory_of: Choice[Literal["fullest stage", "first stage"]]
@@ -102,7 +106,11 @@ class Setup(Spec):
             words = row.software.lower()
             return next((s.stack for s in self.software if s.software in words), self.default.stack.value)
         source = self.sources[row.source]
-        chosen = (s.stack for s in source.stacks if row.software.startswith(s.software))
+        chosen = (
+            s.stack
+            for s in source.stacks
+            if row.software.startswith(s.software) and (not s.gpus or row.gpu in s.gpus)
+        )
         return next(chosen, source.stack.value)
 
     def variants(self, row: Row) -> tuple[Variant, ...]:

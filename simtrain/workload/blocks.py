@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from simtrain.workload import passes
+from simtrain.workload import adapters, passes
 from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Message, Op, Saved, both_ways
 from simtrain.workload.shard import Array, Shard
 from simtrain.workload.strategies import context, expert, tensor
@@ -36,7 +36,8 @@ def _norm(shard: Shard, name: str) -> Part:
         *both_ways(f"{name} norm", "norm", passes.norm(width, stack.fused_norm.value).over(norms * elements)),
         *both_ways(f"{name} residual", "residual", added.over(elements)),
     )
-    output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes
+    read_again = name == "attention" or not job.frozen
+    output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes * read_again
     return ops, Saved(norms * size + output + mask, output * stack.rebuilt("norm"))
 
 
@@ -89,13 +90,13 @@ def _softmax(shard: Shard, scores: Array, heads: Array) -> Elementwise:
 
 def _bias_gradient(shard: Shard, name: str, biased: bool, width: Array | float) -> tuple[Op, ...]:
     """The pass over an output's gradient that sums it into its bias; adding the bias rides on other passes."""
-    if not biased:
+    if not biased or shard.job.frozen:
         return ()
     size = shard.tokens * width * shard.job.precision.activation_bytes
     return (Op(f"{name} bias backward", "projection", "backward", Elementwise(size, 0.0)),)
 
 
-def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
+def _projections(shard: Shard) -> Part:
     """Query, key and value projections and what they save besides their input.
 
     Latent attention compresses first, every tensor rank with the whole (replicated) down projection over its positions.
@@ -109,17 +110,22 @@ def _projections(shard: Shard) -> tuple[tuple[Op, ...], Array]:
         wide = (heads + 2 * shard.kv_heads) * model.head_dim
         ops = both_ways("query key value", "projection", Matmul(tokens, wide, hidden))
         ops += _bias_gradient(shard, "query key value", model.query_key_value_bias, wide)
-        return ops, tokens * wide * precision.activation_bytes
+        ops += shard.narrowed("query key value", shard.sequence_tokens * hidden, tokens * wide)
+        projected = tokens * wide * precision.activation_bytes
+        return ops, Saved(projected, projected * shard.job.stack.rebuilt("projection"))
     ranks = latent.compressed
     direct = heads * query_dim
     up_width = heads * (latent.nope_head_dim + latent.value_head_dim)
     ops = (
         *both_ways("latent down", "projection", Matmul(shard.sequence_tokens, ranks, hidden)),
-        *both_ways("key value up", "projection", Matmul(tokens, up_width, latent.key_value_rank)),
+        *both_ways("key value up", "latent up", Matmul(tokens, up_width, latent.key_value_rank)),
     )
-    ops += both_ways("query up", "projection", Matmul(tokens, direct, latent.query_rank or hidden))
-    saved = tokens * (ranks * precision.matmul_input_bytes + (direct + up_width) * precision.activation_bytes)
-    return ops, saved
+    ops += both_ways("query up", "latent up", Matmul(tokens, direct, latent.query_rank or hidden))
+    ops += shard.narrowed("latent down", shard.sequence_tokens * hidden, shard.sequence_tokens * ranks)
+    ops += shard.narrowed("latent up", tokens * ranks, tokens * (direct + up_width))
+    raised = tokens * (direct + up_width) * precision.activation_bytes
+    stack, latents = shard.job.stack, tokens * ranks * precision.matmul_input_bytes
+    return ops, Saved(latents + raised, latents * stack.rebuilt("projection") + raised * stack.rebuilt("latent up"))
 
 
 def _attention(shard: Shard, fused: bool) -> Part:
@@ -135,20 +141,27 @@ def _attention(shard: Shard, fused: bool) -> Part:
     key_norm = both_ways("query key norm", "norm", passes.norm(width, stack.fused_norm.value).over(normed))
     unnormed = normed * width
     norm, norm_saved = _norm(shard, "attention")
+    outside = adapters.Side(model.hidden, shard.sequence_tokens)
+    read = adapters.Side(shard.heads * query_dim + shard.kv_heads * (query_dim + value_dim), shard.tokens)
+    joined = adapters.Side(shard.heads * value_dim, shard.tokens)
     ops = (
         *norm,
         *tensor.boundary(shard, "attention", "projection"),
         *projections,
+        *adapters.beside(shard, "query key value", outside, read),
         *(key_norm if model.qk_norm != "none" else ()),
         *rotary,
         *context.messages(shard, query_dim, value_dim),
         *core,
         *both_ways("output", "projection", Matmul(shard.tokens, model.hidden, shard.heads * value_dim)),
+        *shard.narrowed("output", joined.elements, outside.elements),
+        *adapters.beside(shard, "output", joined, outside),
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
-    kept = norm_saved.kept + projected + unnormed + core_saved.kept
-    dropped = norm_saved.dropped + core_saved.dropped + projected * stack.rebuilt("projection")
-    return ops, Saved(kept, dropped + unnormed * stack.rebuilt("norm"))
+    adapted = adapters.saved(shard.job, outside) + adapters.saved(shard.job, joined)
+    kept = norm_saved.kept + projected.kept + unnormed + core_saved.kept + adapted
+    dropped = norm_saved.dropped + projected.dropped + core_saved.dropped + unnormed * stack.rebuilt("norm")
+    return ops, Saved(kept, dropped)
 
 
 def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
@@ -157,14 +170,17 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     width, halves = job.precision.activation_bytes, 2 if gated else 1
     local = ffn / shard.plans.tp
     between = shard.tokens * local * width
+    outside = shard.sequence_tokens * job.model.hidden
     activation = passes.activation(width, gated, job.stack.fused_elementwise.value).over(shard.tokens * local)
     ops = (
         *both_ways(f"{name} up", "projection", Matmul(shard.tokens, halves * local, job.model.hidden)),
         *both_ways(f"{name} activation", "activation", activation),
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
+        *shard.narrowed(f"{name} up", outside, halves * shard.tokens * local),
+        *shard.narrowed(f"{name} down", shard.tokens * local, outside),
         *_bias_gradient(shard, name, job.model.mlp_bias, halves * local + job.model.hidden),
     )
-    activated = shard.tokens * local * job.precision.matmul_input_bytes
+    activated = shard.tokens * local * job.precision.matmul_input_bytes * (not job.frozen)
     dropped = activated * job.stack.rebuilt("activation") + halves * between * job.stack.rebuilt("projection")
     return ops, Saved(halves * between + activated, dropped)
 
@@ -199,7 +215,7 @@ def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
         parts.append((tensor.boundary(shard, "feed-forward", "projection"), Saved(0.0, 0.0)))
         parts.append(_mlp(shard, model.ffn, model.gated, "feed-forward"))
     saved = Saved(sum(s.kept for _, s in parts), sum(s.dropped for _, s in parts))
-    ops = tuple(op for part, _ in parts for op in part)
+    ops = adapters.needed(shard.job, (op for part, _ in parts for op in part))
     input_size = shard.sequence_tokens * model.hidden * shard.job.precision.activation_bytes
     return Block("moe" if moe else "dense", ops, saved, input_size)
 
@@ -217,6 +233,8 @@ def embedding(shard: Shard) -> Block:
         Op("embedding scatter", "embedding", "forward", scattered),
         Op("embedding gather backward", "embedding", "backward", gathered),
     )
+    if shard.job.frozen:
+        ops = tuple(op for op in ops if op.phase == "forward")
     return Block("embedding", ops, Saved(np.zeros(len(plans)), 0.0), np.zeros(len(plans)))
 
 
@@ -248,8 +266,8 @@ def head(shard: Shard) -> Block:
         Op("head reduce backward", "loss", "backward", returned),
         Op("head scatter backward", "loss", "backward", scattered),
     )
-    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes
+    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * (not job.frozen)
     loss = logits * stack.loss_copies.value
     returning = shard.tokens * vocabulary * job.precision.activation_bytes
     gradient = returning + vocabulary * job.model.hidden * stack.head_gradient.value
-    return Block("head", ops, Saved(size + output + np.maximum(loss, gradient), 0.0), size)
+    return Block("head", adapters.needed(job, ops), Saved(size + output + np.maximum(loss, gradient), 0.0), size)

@@ -5,7 +5,7 @@ from simtrain.spec.model import Model
 from simtrain.workload.parameters import parameters
 
 
-def model_flops(model: Model, sequence: int, causal: bool) -> float:
+def model_flops(model: Model, sequence: int, causal: bool, frozen: bool = False) -> float:
     """FLOP to train on one sequence (forward and backward, no recomputation); experts count by what a token visits.
 
     Sliding-window layers see at most the window; with `causal` False attention counts the full square, as most
@@ -25,4 +25,4 @@ def model_flops(model: Model, sequence: int, causal: bool) -> float:
         reach = min(model.window.size / sequence, 1.0)
         seen = 2 * reach - reach**2 if causal else reach
     width = model.heads * head_dim * (model.layers - windowed + windowed * seen)
-    return training_flops(weights, width, sequence, causal)
+    return training_flops(weights, width, sequence, causal, frozen)

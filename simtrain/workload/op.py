@@ -16,7 +16,9 @@ Phase = Literal["forward", "backward"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 Axis = Literal["tensor", "heads", "context", "expert"]
 """`heads`: the context ranks that exchange heads (Ulysses); `context`: those around the ring."""
-Role = Literal["projection", "core attention", "norm", "activation", "residual", "loss", "routing", "embedding"]
+Role = Literal[
+    "projection", "latent up", "core attention", "norm", "activation", "residual", "loss", "routing", "embedding"
+]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Matmul:
     operand: Literal["forward", "input", "weight"] = "forward"
     sensitive: bool = False
     """Kept in the wider format under low precision (head, router)."""
+    trained: bool = False
+    """Has a weight gradient even where the model is frozen (adapters)."""
     aligned: Values = True
     """Whether its rows start at whole 16 bytes, as tensor cores read them."""
 
@@ -127,6 +131,8 @@ class Message:
     """How often it is sent; 0 where a plan does not use it."""
     hidden: bool = False
     """Whether it runs beside an independent product that takes longer."""
+    copies: Values = 1
+    """How often each element is in it, for as many destinations drawn among the ranks."""
 
 
 Work = Matmul | GroupedMatmul | Attention | Elementwise | Message

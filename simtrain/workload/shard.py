@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
+from simtrain.workload.op import Elementwise, Op, Values, both_ways
 
 Array = NDArray[np.float64]
 VOCABULARY_MULTIPLE: Final = 128
@@ -37,6 +38,17 @@ class Shard:
     def hidden_size(self) -> Array:
         """Bytes of the hidden state of `tokens` positions."""
         return self.tokens * self.job.model.hidden * self.job.precision.activation_bytes
+
+    def narrowed(self, name: str, entering: Values, leaving: Values) -> tuple[Op, ...]:
+        """Passes that narrow what enters a product (elements) and, backward, the gradient of what leaves it.
+
+        Each is narrowed once a microbatch and read by two products; weights once a step (NVIDIA Transformer Engine).
+        """
+        size = self.job.precision.quantise_bytes
+        if not size:
+            return ()
+        moved = Elementwise(size * np.asarray(entering), size * np.asarray(leaving))
+        return both_ways(f"{name} narrowed", "projection", moved)
 
     @cached_property
     def heads(self) -> Array:

@@ -134,3 +134,12 @@ def test_rails_carry_leaving_bytes_inside_first():
 def test_the_last_of_more_ranks_comes_later():
     """Expected maxima of 2, 4 and 8 standard normals are 0.564, 1.029 and 1.424 (Blom's approximation: 5 %)."""
     assert laws.spread(np.array([1.0, 2.0, 4.0, 8.0])) == pytest.approx([0.0, 0.564, 1.029, 1.424], rel=0.05)
+
+
+@given(st.integers(1, 64), st.integers(1, 4096))
+def test_destinations_are_no_more_than_copies_or_places(copies: int, places: int) -> None:
+    found = float(laws.destinations(copies, places))
+    assert 1 - 1e-9 <= found <= min(copies, places) * TOLERANCE
+    assert float(laws.destinations(copies, 1)) == 1
+    assert float(laws.destinations(1, places)) == pytest.approx(1)
+    assert float(laws.destinations(copies, 10**9)) == pytest.approx(copies, rel=1e-4)

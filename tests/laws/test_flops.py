@@ -18,6 +18,14 @@ def test_megatron_formula(layers: int, hidden: int, sequence: int, vocabulary: i
 
 
 @given(SIZES, SIZES, SIZES)
+def test_frozen_weights_lose_their_gradient_only(weights: int, width: int, sequence: int) -> None:
+    """4 N s for 6 N s: what Megatron-Bridge counts in a LoRA step (sources.json); attention is unchanged."""
+    trained = training_flops(weights, width, sequence, causal=True)
+    frozen = training_flops(weights, width, sequence, causal=True, frozen=True)
+    assert trained - frozen == pytest.approx(2 * weights * sequence)
+
+
+@given(SIZES, SIZES, SIZES)
 def test_the_mask_halves_attention_only(weights: int, width: int, sequence: int) -> None:
     full, half = (training_flops(weights, width, sequence, causal) for causal in (False, True))
     assert full - half == pytest.approx(6 * width * sequence**2)

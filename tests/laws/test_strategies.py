@@ -16,6 +16,7 @@ from simtrain.estimate import TERMS, detail, estimate, machine
 from simtrain.search.space import RULES, Space, broken_rules
 from simtrain.spec.job import Job
 from simtrain.spec.plan import COLUMNS, Plan, PlanTable
+from simtrain.timeline.memory import CLASSES
 from simtrain.workload import strategies
 from simtrain.workload.rule import Rule
 
@@ -185,6 +186,24 @@ def test_examples_are_legal(module: ModuleType) -> None:
     plan = Plan(**ALONE | WITH_EACH[named(module)])
     devices = plan.tp * plan.cp_ring * plan.cp_head * plan.pp * plan.dp
     assert not broken_rules(job("mixtral-8x7b", gpus=devices, seq=2048, global_batch=8), PlanTable.of([plan]))[0]
+
+
+@each_case
+@EVERY
+@given(SEEDS)
+def test_frozen_weights_cost_less_with_every_strategy(case: Case, seed: int) -> None:
+    """Adapters of a frozen model are computed faster than its gradients, and hold less.
+
+    Beyond eight tensor ranks a slice of the weights is small enough that the adapter's dropout takes as long.
+    """
+    found, plans = some(case, seed, 300)
+    plans = plans.take(plans.tp <= 8)
+    frozen, on = found.model_copy(update={"adapter_rank": 16}), machine(found)
+    less, all_trained = estimate(frozen, plans, on), estimate(found, plans, on)
+    assert (less.step_time < all_trained.step_time).all()
+    gradients, optimizer = (CLASSES.index(name) for name in ("gradients", "optimizer"))
+    for states in (gradients, optimizer):
+        assert (less.memory.classes[states] < 0.05 * all_trained.memory.classes[states]).all()
 
 
 @each_case

@@ -38,7 +38,8 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     gathered = sent * plans.etp
     ffn = experts.ffn / plans.etp
     routed = shard.tokens / plans.tp
-    dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1))
+    apart = stack.experts is None or not stack.experts.fused.value
+    dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1), copies=experts.top_k)
     inner = 1.0 * (plans.etp > 1)
     gather = Message("all_gather", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
     replicated = 1.0 * ((plans.tp > 1) & (plans.sp == 0))
@@ -55,9 +56,11 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
         *both_ways(
             "expert activation",
             "activation",
-            passes.activation(width, model.gated_experts, stack.fused_elementwise.value).over(copies * ffn),
+            passes.activation(width, model.gated_experts, stack.fused_elementwise.value).over(apart * copies * ffn),
         ),
         *both_ways("expert down", "projection", GroupedMatmul(rows, model.hidden, ffn, local)),
+        *shard.narrowed("expert up", copies * model.hidden, apart * halves * copies * ffn),
+        *shard.narrowed("expert down", apart * copies * ffn, copies * model.hidden),
         Op("expert scatter", "routing", "forward", scatter),
         Op("expert scatter backward", "routing", "backward", gather),
         Op("combine", "routing", "forward", dispatch),
@@ -66,9 +69,10 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
         Op("tokens restored", "routing", "forward", restore),
         Op("tokens restored backward", "routing", "backward", restore),
     )
-    inputs = copies * model.hidden * precision.matmul_input_bytes
+    read_again = not shard.job.frozen
+    inputs = copies * model.hidden * precision.matmul_input_bytes * read_again
     between = halves * copies * ffn * width
-    activated = copies * ffn * precision.matmul_input_bytes
+    activated = copies * ffn * precision.matmul_input_bytes * read_again
     returned = sent
     dropped = activated * stack.rebuilt("activation")
     return ops, Saved(inputs + between + activated + returned, dropped)

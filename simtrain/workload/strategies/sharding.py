@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simtrain.laws.states import SHARDED_FROM, held_bytes
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
+from simtrain.workload.adapters import trained_in_layer
 from simtrain.workload.parameters import parameters
 from simtrain.workload.rule import Rule
 from simtrain.workload.strategies.pipeline import Layout, Stages
@@ -22,6 +23,8 @@ class Holding:
     """Parameters of one kind on a stage's rank before sharding, and the ranks they are shared with."""
 
     parameters: Stages
+    trained: Stages
+    """Of these, or beside them where they are frozen, parameters with a gradient."""
     shards: NDArray[np.float64]
     """Ranks a sharded state is spread over."""
     replicas: NDArray[np.float64]
@@ -70,9 +73,12 @@ def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holdi
     shards = np.minimum(plans.shard_group, group)
     folded = group * tp / (plans.etp * plans.ep)
     expert_shards = np.maximum(shards * folded / group, 1.0)
+    trained = (dense, expert)
+    if job.frozen:
+        trained = (layout.layers * (trained_in_layer(job) / tp), np.zeros_like(expert))
     return (
-        Holding(dense, shards, group / shards, tp.astype(float)),
-        Holding(expert, expert_shards, folded / expert_shards, (plans.etp * plans.ep).astype(float)),
+        Holding(dense, trained[0], shards, group / shards, tp.astype(float)),
+        Holding(expert, trained[1], expert_shards, folded / expert_shards, (plans.etp * plans.ep).astype(float)),
     )
 
 
@@ -85,30 +91,36 @@ def ends(job: Job, plans: PlanTable, layout: Layout) -> tuple[Stages, Stages]:
 
 
 def states(job: Job, plans: PlanTable, layout: Layout) -> States:
-    """Bytes of every state class, by the state table."""
+    """Bytes of every state class, by the state table.
+
+    Frozen weights are kept once, as they travel: no other layout of them waits for a weight gradient's product.
+    """
     precision = job.precision
     dense, expert = holdings(job, plans, layout)
 
     def bytes_of(state: str, width: float) -> Stages:
         first = SHARDED_FROM[state]
-        return held_bytes(dense.parameters, width, plans.zero, first, dense.shards) + held_bytes(
-            expert.parameters, width, plans.zero, first, expert.shards
+        of_dense, of_expert = (kind.parameters if state == "weights" else kind.trained for kind in (dense, expert))
+        return held_bytes(of_dense, width, plans.zero, first, dense.shards) + held_bytes(
+            of_expert, width, plans.zero, first, expert.shards
         )
 
     parameters_held = dense.parameters + expert.parameters
     first, last = ends(job, plans, layout)
     layer = (parameters_held - first - last) / np.maximum(layout.layers, 1)
-    weight, gradient = precision.gathered_weight_bytes, precision.minimum_gradient_bytes
+    weight, gradient = precision.gathered_weight_bytes, precision.minimum_gradient_bytes * (not job.frozen)
     working = np.where(
         plans.zero == 3, layer * (2 * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
     )
+    copies = precision.gathered_weight_bytes if job.frozen else precision.weight_bytes
+    trained = dense.trained + expert.trained
     whole = (plans.zero == 3) & (plans.pp > 1) & job.stack.whole_in_pipeline.value
-    copied = parameters_held * job.stack.reduction_copy.value * ((plans.dp * plans.cp > 1) & (plans.zero < 2))
+    copied = trained * job.stack.reduction_copy.value * ((plans.dp * plans.cp > 1) & (plans.zero < 2))
     reduced = max(job.stack.reduction_bytes.value, gradient)
     single = job.stack.single_copy.value and precision.master_bytes > 0
     return States(
-        weights=bytes_of("weights", 0.0 if single else precision.weight_bytes),
-        gradients=np.where(whole, parameters_held * reduced, bytes_of("gradients", gradient_bytes(job)) + copied),
+        weights=bytes_of("weights", 0.0 if single else copies),
+        gradients=np.where(whole, trained * reduced, bytes_of("gradients", gradient_bytes(job)) + copied),
         optimizer=bytes_of("optimizer", precision.master_bytes + job.optimizer.moment_bytes),
         gathered=np.where(whole, parameters_held * weight, working),
         dense=dense,
@@ -118,7 +130,7 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
 
 def updated(job: Job, plans: PlanTable, kind: Holding) -> Stages:
     """Parameters of one kind that one rank updates."""
-    return held_bytes(kind.parameters, 1.0, plans.zero, SHARDED_FROM["optimizer"], kind.shards)
+    return held_bytes(kind.trained, 1.0, plans.zero, SHARDED_FROM["optimizer"], kind.shards)
 
 
 def update_bytes(job: Job) -> float:

@@ -199,3 +199,60 @@ def test_a_capped_clock_slows_products_and_attention() -> None:
     full, half = (block_time(block, asked, replace(on, clock=clock), 1).forward[:, 0] for clock in (1.0, 0.5))
     assert half[[MATMUL, ATTENTION]] == pytest.approx(2 * full[[MATMUL, ATTENTION]])
     assert half[ELEMENTWISE] == full[ELEMENTWISE]
+
+
+def with_experts(asked: Job, **values: Any) -> Job:
+    """The job with other facts of how its stack runs experts."""
+    known = asked.stack.experts
+    assert known is not None
+    changed = {name: getattr(known, name).model_copy(update={"value": value}) for name, value in values.items()}
+    stack = asked.stack.model_copy(update={"experts": known.model_copy(update=changed)})
+    return asked.model_copy(update={"stack": stack})
+
+
+QWEN = with_stack(job("qwen-3-30b-a3b", gpus=32, stack="megatron-bridge", precision="fp8-mixed"), launch=0.0)
+"""Eight of 128 experts a token; a node holds eight ranks."""
+SPREAD = PlanTable.of([Plan(ep=8, dp=32, micro_batch=8), Plan(ep=32, dp=32, micro_batch=8)])
+"""Expert groups within a node, and over four."""
+
+
+def of_qwen(asked: Job) -> Any:
+    return timed(asked, blocks.layer(Shard(asked, SPREAD), True, True), SPREAD)
+
+
+def test_tokens_are_sent_once_to_a_rank_or_a_domain() -> None:
+    """Expected places of 8 copies: 5.25 of 8 ranks, 3.6 of 4 nodes."""
+    asked = with_experts(QWEN, overlap_across=0.0)
+    once, every = (
+        of_qwen(with_experts(asked, dispatcher=way)).forward[EXPERT] for way in ("once a rank", "every copy")
+    )
+    places = np.array([8 * (1 - (7 / 8) ** 8), 4 * (1 - (3 / 4) ** 8)])
+    assert once / every == pytest.approx(places / 8, rel=0.05)
+
+
+def test_exchange_hides_apart_inside_and_across_domains() -> None:
+    inside, across = (
+        of_qwen(with_experts(with_stack(QWEN, expert=shares[0]), overlap_across=shares[1])).backward[EXPERT]
+        for shares in ((0.5, 0.0), (0.0, 0.1))
+    )
+    shown = of_qwen(with_experts(with_stack(QWEN, expert=0.0), overlap_across=0.0)).backward[EXPERT]
+    assert inside / shown == pytest.approx([0.5, 1.0])
+    assert across / shown == pytest.approx([1.0, 0.9])
+
+
+def test_the_host_launches_kernels_for_each_expert() -> None:
+    slow = with_stack(QWEN, launch=1.0)
+    known = slow.stack.experts
+    assert known is not None
+    fewer = with_experts(slow, kernels=0)
+    for phase, times in (("forward", 1), ("backward", 2)):
+        many, few = (getattr(of_qwen(asked), phase).sum(axis=0) for asked in (slow, fewer))
+        assert many - few == pytest.approx(times * known.kernels.value)
+        assert many[0] - many[1] == pytest.approx(times * known.kernels_each.value * (16 - 4))
+
+
+def test_fused_experts_narrow_in_their_products() -> None:
+    apart, fused = (of_qwen(with_experts(QWEN, fused=value)) for value in (False, True))
+    for phase in ("forward", "backward"):
+        assert (getattr(fused, phase)[ELEMENTWISE] < getattr(apart, phase)[ELEMENTWISE]).all()
+        assert getattr(fused, phase)[MATMUL] == pytest.approx(getattr(apart, phase)[MATMUL])

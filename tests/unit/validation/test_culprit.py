@@ -9,7 +9,7 @@ from jobs import job
 from simtrain.estimate import TERMS
 from simtrain.spec.plan import Plan
 from simtrain.validation.corpus import Row
-from simtrain.validation.culprit import BUBBLE, LINKS, RATES, Suspect, suspects, width
+from simtrain.validation.culprit import LINKS, RATES, STATED, Suspect, suspects, width
 from simtrain.validation.rows import Expressed
 from simtrain.validation.score import Prediction
 
@@ -82,6 +82,6 @@ def test_runs_that_differ_in_two_settings_are_no_neighbours() -> None:
 
 
 def test_every_term_has_a_width() -> None:
-    assert set(TERMS) == {*RATES, *LINKS, "bubble"}
-    assert width("bubble", RUNS[0]) == BUBBLE
+    assert set(TERMS) == {*RATES, *LINKS, *STATED}
+    assert width("bubble", RUNS[0]) == STATED["bubble"]
     assert width("tensor communication", RUNS[0]) < width("gradient reduction", RUNS[0])

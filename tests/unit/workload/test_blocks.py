@@ -12,7 +12,7 @@ from simtrain.spec import load
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.workload import blocks, passes
-from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message
+from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Phase
 from simtrain.workload.shard import Shard
 
 
@@ -131,6 +131,20 @@ def test_tensor_messages(t: int, b: int) -> None:
         ("backward", "reduce_scatter"): 2 * whole,
     }
     assert not messages(layer(asked, micro_batch=b), "tensor")
+    sent = [op for op in layer(asked, tp=t, sp=True).ops if isinstance(op.work, Message)]
+    assert [op.name for op in sent if op.work.hidden] == [  # type: ignore[union-attr]
+        "attention input gathered again",
+        "feed-forward input gathered again",
+    ]
+
+
+def test_narrow_operands_are_narrowed_before_they_are_gathered() -> None:
+    asked = job("llama-3-8b", seq=1024)
+    narrow = asked.model_copy(update={"precision": load.precision("fp8-mixed")})
+    wide, narrowed = (volume(layer(found, tp=4, sp=True), "tensor") for found in (asked, narrow))
+    for phase in ("forward", "backward"):
+        assert narrowed[phase, "all_gather"] == wide[phase, "all_gather"] / 2
+        assert narrowed[phase, "reduce_scatter"] == wide[phase, "reduce_scatter"]
 
 
 def test_gated_feed_forward_saves_both_halves() -> None:
@@ -368,9 +382,36 @@ def test_head_messages() -> None:
     }
 
 
+def test_operands_are_narrowed_once() -> None:
+    """Four inputs and four output gradients a layer; hidden states split over the sequence before they are gathered."""
+    asked = job("llama-3-8b", seq=1024)
+    narrow = asked.model_copy(update={"precision": load.precision("mxfp8-mixed")})
+    bytes_an_element = narrow.precision.quantise_bytes
+
+    def moved(phase: Phase, **degrees: Any) -> float:
+        ops = layer(narrow, **degrees).phase(phase)
+        return value(sum(value(op.work.size) for op in ops if op.name.split(" backward")[0].endswith("narrowed")))  # type: ignore[union-attr]
+
+    entering, leaving = 3 * 4096 + 14336, (4096 + 2 * 1024) + 2 * 4096 + 2 * 14336
+    assert moved("forward") == pytest.approx(bytes_an_element * 1024 * entering)
+    assert moved("backward") == pytest.approx(bytes_an_element * 1024 * leaving)
+    assert moved("forward", tp=4, sp=True) == pytest.approx(moved("forward") / 4)
+    assert not [op for op in layer(asked).ops if "narrowed" in op.name]
+
+
 def test_fp8_saves_narrow_matmul_inputs() -> None:
     asked = job("llama-3-8b", seq=1024)
     narrow = asked.model_copy(update={"precision": load.precision("fp8-mixed")})
     inputs = 1024 * (2 * 4096 + 14336)
     saved = value(layer(asked).saved.kept) - value(layer(narrow).saved.kept)
     assert saved == inputs * (2 - narrow.precision.matmul_input_bytes) > 0
+
+
+def test_selective_rebuilds_latent_projections() -> None:
+    """Queries, keys and values raised from their latents: 128 heads x (192 + 128 + 128) of DeepSeek-V3, two bytes."""
+    asked = job("deepseek-v3", "gb200-nvl72", 72, seq=1024, global_batch=72, stack="megatron-bridge")
+    rebuilt = layer(asked)
+    raised = 2 * 1024 * 128 * (192 + 128 + 128)
+    assert value(rebuilt.saved.dropped) == pytest.approx(raised)
+    assert {op.name for op in rebuilt.phase("forward") if op.role == "latent up"} == {"key value up", "query up"}
+    assert value(layer(job("llama-3-8b", stack="megatron-bridge")).saved.dropped) == 0
