@@ -47,9 +47,11 @@ def switch_tree(size: Array, domains: Number, base: Number, far: Number, inside:
     """NVLSTree all-reduce (s): reduced in each domain's switches, then up and down a double tree of domains.
 
     `inside` is the algorithm bandwidth of the switches, `network` the bus bandwidth a domain has outside, of which a
-    tree moves half (NCCL tuning.cc: 2 log2(domains) network latencies, the slower of both bandwidths).
+    tree moves half (NCCL tuning.cc: 2 log2(domains) network latencies, the slower of both bandwidths). Of two domains
+    each is the root of one tree and the leaf of the other, so every byte of the message leaves a domain once only.
     """
-    return base + 2 * np.log2(domains) * far + size / np.minimum(inside, network / 2)
+    moved = np.where(np.asarray(domains) > 2, network / 2, network)
+    return base + 2 * np.log2(domains) * far + size / np.minimum(inside, moved)
 
 
 def pat(size: Array, members: Number, base: Number, far: Number, per_rank: Number, rate: Number) -> Array:
@@ -108,6 +110,16 @@ def all_to_all_on_rails(
     leaving = size * (members - local) / members
     within = (size * (local - 1) / members + leaving * (local - 1) / local) / inside
     return base + (members - 1) * per_peer + np.maximum(leaving / network, within)
+
+
+def checked_call(members: Number, local: Number, inside: Number, across: Number) -> Array:
+    """Host time of one collective call that its ranks compare before they make it (s).
+
+    TORCH_DISTRIBUTED_DEBUG=DETAIL runs gloo's monitored barrier, in which one rank answers every other in turn, and a
+    gather of fingerprints before each NCCL call (PyTorch ProcessGroupWrapper.cpp, runCollectiveChecks): `inside`
+    seconds for each of the `local` ranks, `across` for the others.
+    """
+    return np.asarray(local * inside + (members - local) * across)
 
 
 def point_to_point(size: Array, base: Number, rate: Number) -> Array:

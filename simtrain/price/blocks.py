@@ -70,10 +70,14 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         ELEMENTWISE: rates.elementwise.value,
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
-    measured = np.zeros(plans)
+    measured, beside = np.zeros(plans), np.zeros(plans)
+    called = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     for op, time in zip(block.ops, times, strict=True):
-        if isinstance(op.work, Message) and op.work.hidden:
-            continue
+        if isinstance(op.work, Message):
+            called[op.phase] += _checks(op.work, machine) * op.weight
+            if op.work.hidden:
+                beside += time.seconds * op.weight
+                continue
         row = _category(op)
         seconds = time.seconds * op.weight / sustained.get(row, 1.0)
         (forward if op.phase == "forward" else backward)[row] += seconds
@@ -81,11 +85,11 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
             selective[row] += seconds
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
-    layer = block.name in ("dense", "moe")
-    for passes, parts in ((1, forward), (2, backward)):
+    backward[TENSOR] += np.maximum(beside - backward[MATMUL] / 2, 0.0)
+    kernels = job.stack.layer_kernels.value if block.name in ("dense", "moe") else 0
+    for passes, parts, calls in ((1, forward, called["forward"]), (2, backward, called["backward"])):
         _overlap(parts, job)
-        if layer:
-            _launch(parts, job, passes)
+        _launch(parts, passes * kernels * job.stack.launch.value + calls)
     return BlockTime(forward, backward, selective, measured, priced)
 
 
@@ -114,10 +118,15 @@ def _overlap(parts: Parts, job: Job) -> None:
         room[beside] -= hidden
 
 
-def _launch(parts: Parts, job: Job, passes: int) -> None:
-    """A layer takes no less time than the host needs to launch its kernels; backward has twice the `passes`."""
-    launched = passes * job.stack.layer_kernels.value
-    parts[LAUNCH] = np.maximum(launched * job.stack.launch.value - summed(parts), 0.0)
+def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:
+    """Host seconds in which ranks compare the calls of a message, where they do."""
+    group = collectives.group(message.degree, message.stride, machine.network.domain)
+    return np.where(group.members > 1, message.times * collectives.call_seconds(machine.network, group), 0.0)
+
+
+def _launch(parts: Parts, host: NDArray[np.float64]) -> None:
+    """A block takes no less time than the `host` needs to launch its kernels and to call its collectives."""
+    parts[LAUNCH] = np.maximum(host - summed(parts), 0.0)
 
 
 def _price(works: Sequence[Work], job: Job, machine: Machine, plans: int) -> list[Timed]:

@@ -84,7 +84,8 @@ def _across(network: Network, kind: Kind, size: Array, members: Array, local: Ar
     outside, base = constants.network, constants.base
     domains = members / local
     adapter = _adapter(network, domains)
-    wait = outside.fabric_messages.value * max(network.fabric_latency - outside.fabric_included.value, 0.0)
+    slower = max(network.fabric_latency - outside.fabric_included.value, 0.0)
+    wait = outside.fabric_messages.value * slower
     if kind == "point_to_point":
         start = slow * base.pair.value + outside.pair.value + wait
         return laws.point_to_point(size, start, outside.pair_factor.value * adapter)
@@ -100,7 +101,7 @@ def _across(network: Network, kind: Kind, size: Array, members: Array, local: Ar
     bus = np.minimum(np.where(local > 1, rate, np.inf), leaving)
     passes = 2.0 if kind == "all_reduce" else 1.0
     cap = np.where(domains > 2, *network.architecture.low_latency.value[:0:-1])
-    best = _rings_across(network, constants, passes, size, members, domains, bus, cap, wait)
+    best = _rings_across(network, constants, passes, size, members, domains, bus, cap, slower)
     if kind == "all_reduce":
         return np.minimum(best, _trees_across(network, constants, size, local, domains, bus, leaving, cap, wait))
     moved = constants.factors.pat.value * leaving
@@ -117,7 +118,7 @@ def _rings_across(
     domains: Array,
     bus: Array,
     cap: Array,
-    wait: float,
+    slower: float,
 ) -> Array:
     outside, slow = constants.network, network.architecture.latency.value
     best = np.full(size.shape, np.inf)
@@ -127,7 +128,8 @@ def _rings_across(
         floor = outside.overhead.value * (3.0 if protocol == _SIMPLE else 1.0)
         plateau = constants.factors.ring_plateau.value if protocol == _SIMPLE else 1.0
         near = plateau * max(slow * network.link.ring.value[protocol], floor)
-        far = plateau * (outside.ring.value[protocol] + wait)
+        messages = outside.ring_messages if protocol == _SIMPLE else outside.fabric_messages
+        far = plateau * (outside.ring.value[protocol] + messages.value * slower)
         moved = np.minimum(share * bus, cap) if protocol == _LL else share * bus
         start = slow * constants.base.ring.value[protocol]
         best = np.minimum(best, laws.ring(size, members, domains, passes, start, near, far, moved))

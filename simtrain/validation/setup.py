@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from simtrain.spec.base import Spec, checked
+from simtrain.spec.hardware import Checks
 from simtrain.spec.library import path_of, read_toml
 from simtrain.spec.stack import AttentionKernel
 from simtrain.validation.corpus import PUBLISHED, Row
@@ -49,6 +50,8 @@ class Source(Spec):
     """Whether ranks of a tensor group split the sequence where the row does not say."""
     expert_tensor: Choice[Literal["tensor degree", "one"]]
     """What an empty etp means."""
+    checks: Checks | None = None
+    """What comparing calls costs in those of the source's runs whose measured network shows that ranks did."""
     memory: Choice[Literal["allocated", "reserved", "device"]]
     """What the memory figure counts: allocated tensors, the allocator's blocks, everything on the device."""
 
