@@ -21,6 +21,7 @@ from simtrain.workload.op import Block
 from simtrain.workload.program import Program, program
 from simtrain.workload.strategies.pipeline import crossings, exchanges
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
+from simtrain.workload.strategies.sharding import reduced_late
 
 Array = NDArray[np.float64]
 HEADROOM: Final = 0.05
@@ -164,7 +165,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
         layout.position[:, spread],
         sync.reduction[:, spread],
         stage_backward,
-        stack.overlap.gradient_reduction.value,
+        np.where(reduced_late(job, plans), 0.0, stack.overlap.gradient_reduction.value),
         taken=gathered_behind(plans, gathers, stage_backward, gathering),
     )
     gather = exposed_gather(plans, gathers, stage_forward, stage_backward, gathering)

@@ -53,6 +53,9 @@ class Stack(Spec):
     hybrid_sharding: bool
     """Whether states can be sharded over part of the data-parallel group (HSDP)."""
     sequence_parallel: bool
+    filled_stages: Fact[bool] | None = None
+    """Whether a pipeline stage takes layers, and the last one the head, until it has its equal share of the weights;
+    None: no, layers are divided evenly whatever the ends hold."""
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
     selective: tuple[Literal["core attention", "norm", "activation"], ...]
@@ -63,6 +66,9 @@ class Stack(Spec):
     """Kernels in one dense layer's forward pass."""
     step_overhead: Fact[Duration]
     """Per step outside the model: data loading, scaler, logging, gradient-norm synchronisation."""
+    late_reduction: Fact[bool] | None = None
+    """With the optimizer sharded (ZeRO 1), whether all gradients are all-reduced in one call after the last backward
+    pass, and all weights gathered in one; None: no, in buckets beside that pass."""
     bucket: Fact[Size]
     """Gradient or parameter bucket of one collective."""
     reserve: Fact[Size]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
 from simtrain.spec.plan import SCHEDULES, PlanTable
+from simtrain.workload.parameters import parameters
+from simtrain.workload.partition import filled
 from simtrain.workload.rule import Rule
 
 GPIPE, ONE_F_ONE_B, INTERLEAVED = (SCHEDULES.index(name) for name in ("gpipe", "1f1b", "interleaved"))
@@ -40,7 +42,10 @@ class Layout:
 
 
 def layout(job: Job, plans: PlanTable) -> Layout:
-    """Divide the layers over the stages: what does not divide goes to the earliest inner stages, then to the first."""
+    """Divide the layers over the stages: what does not divide goes to the earliest inner stages, then to the first.
+
+    Where the stack fills stages by weights, they are as `partition.filled` has them.
+    """
     stages, layers = plans.pp, job.model.layers
     base, extra = layers // stages, layers % stages
     inner = np.maximum(stages - 2, 0)
@@ -48,6 +53,9 @@ def layout(job: Job, plans: PlanTable) -> Layout:
     zero, single = np.zeros(len(plans)), stages == 1
     count = np.stack([zero + 1, fuller, inner - fuller, 1.0 * ~single])
     held = np.stack([base + (extra > fuller), base + 1.0, base, base]) * (count > 0)
+    if job.stack.filled_stages is not None and job.stack.filled_stages.value:
+        count, held = filled(parameters(job.model), layers, stages)
+        fuller = count[FULLER]
     return Layout(
         count=count,
         layers=held,
