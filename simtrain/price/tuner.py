@@ -101,7 +101,8 @@ def _across(network: Network, kind: Kind, size: Array, members: Array, local: Ar
     bus = np.minimum(np.where(local > 1, rate, np.inf), leaving)
     passes = 2.0 if kind == "all_reduce" else 1.0
     cap = np.where(domains > 2, *network.architecture.low_latency.value[:0:-1])
-    best = _rings_across(network, constants, passes, size, members, domains, bus, cap, slower)
+    overhead = outside.overhead.value + outside.overhead_messages.value * slower
+    best = _rings_across(network, constants, passes, size, members, domains, bus, cap, wait, overhead)
     if kind == "all_reduce":
         return np.minimum(best, _trees_across(network, constants, size, local, domains, bus, leaving, cap, wait))
     moved = constants.factors.pat.value * leaving
@@ -118,18 +119,18 @@ def _rings_across(
     domains: Array,
     bus: Array,
     cap: Array,
-    slower: float,
+    wait: float,
+    overhead: float,
 ) -> Array:
     outside, slow = constants.network, network.architecture.latency.value
     best = np.full(size.shape, np.inf)
     for protocol, share in enumerate(constants.factors.ring_across.value):
         if share == 0:
             continue
-        floor = outside.overhead.value * (3.0 if protocol == _SIMPLE else 1.0)
+        floor = overhead * (3.0 if protocol == _SIMPLE else 1.0)
         plateau = constants.factors.ring_plateau.value if protocol == _SIMPLE else 1.0
         near = plateau * max(slow * network.link.ring.value[protocol], floor)
-        messages = outside.ring_messages if protocol == _SIMPLE else outside.fabric_messages
-        far = plateau * (outside.ring.value[protocol] + messages.value * slower)
+        far = plateau * (outside.ring.value[protocol] + wait)
         moved = np.minimum(share * bus, cap) if protocol == _LL else share * bus
         start = slow * constants.base.ring.value[protocol]
         best = np.minimum(best, laws.ring(size, members, domains, passes, start, near, far, moved))

@@ -78,7 +78,7 @@ def state(measured: Bandwidths, free: Bandwidths, compared: Bandwidths | None) -
         off = {kind: log2(value / compared.stated[kind]) for kind, value in measured.stated.items()}
         if all(abs(off[kind]) < abs(log2(ratio)) for kind, ratio in ratios.items()):
             return State(checked=True)
-    return State(share=min(2 ** (round(4 * log2(min(ratios.values()))) / 4), 1.0))
+    return State(share=min(2 ** (round(4 * log2(max(ratios.values()))) / 4), 1.0))
 
 
 def with_checks(cluster: Cluster, checks: Checks) -> Cluster:
