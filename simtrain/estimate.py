@@ -24,6 +24,7 @@ from simtrain.workload.op import Block
 from simtrain.workload.program import Program, program
 from simtrain.workload.strategies.pipeline import crossings, exchanges, splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
+from simtrain.workload.strategies.sharding import reduced_late
 
 Array = NDArray[np.float64]
 HEADROOM: Final = 0.05
@@ -220,7 +221,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
         layout.position[:, spread],
         sync.reduction[:, spread],
         stage_backward,
-        stack.overlap.gradient_reduction.value,
+        np.where(reduced_late(job, plans), 0.0, stack.overlap.gradient_reduction.value),
         taken=gathered_behind(plans, again, stage_backward, gathering),
     )
     gather = exposed_gather(plans, gathers, again, stage_forward, stage_backward, gathering)

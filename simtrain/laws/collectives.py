@@ -59,9 +59,11 @@ def switch_tree(size: Array, domains: Number, base: Number, far: Number, inside:
     """NVLSTree all-reduce (s): reduced in each domain's switches, then up and down a double tree of domains.
 
     `inside` is the algorithm bandwidth of the switches, `network` the bus bandwidth a domain has outside, of which a
-    tree moves half (NCCL tuning.cc: 2 log2(domains) network latencies, the slower of both bandwidths).
+    tree moves half (NCCL tuning.cc: 2 log2(domains) network latencies, the slower of both bandwidths). Of two domains
+    each is the root of one tree and the leaf of the other, so every byte of the message leaves a domain once only.
     """
-    return base + 2 * np.log2(domains) * far + size / np.minimum(inside, network / 2)
+    moved = np.where(np.asarray(domains) > 2, network / 2, network)
+    return base + 2 * np.log2(domains) * far + size / np.minimum(inside, moved)
 
 
 def pat(size: Array, members: Number, base: Number, far: Number, per_rank: Number, rate: Number) -> Array:
@@ -129,6 +131,16 @@ def destinations(copies: Number, places: Number) -> Array:
     to each domain once and is forwarded inside it: DeepSeek-V3 (arXiv 2412.19437) section 3.2.2.
     """
     return np.asarray(places * (1 - (1 - 1 / np.asarray(places, float)) ** copies))
+
+
+def checked_call(members: Number, local: Number, inside: Number, across: Number) -> Array:
+    """Host time of one collective call that its ranks compare before they make it (s).
+
+    TORCH_DISTRIBUTED_DEBUG=DETAIL runs gloo's monitored barrier, in which one rank answers every other in turn, and a
+    gather of fingerprints before each NCCL call (PyTorch ProcessGroupWrapper.cpp, runCollectiveChecks): `inside`
+    seconds for each of the `local` ranks, `across` for the others.
+    """
+    return np.asarray(local * inside + (members - local) * across)
 
 
 def point_to_point(size: Array, base: Number, rate: Number) -> Array:

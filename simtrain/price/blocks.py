@@ -89,11 +89,15 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         ELEMENTWISE: rates.elementwise.value,
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
-    weight, measured = np.zeros(plans), np.zeros(plans)
+    weight, measured, beside = (np.zeros(plans) for _ in range(3))
     hideable = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
+    called = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     for op, time in zip(block.ops, times, strict=True):
-        if isinstance(op.work, Message) and op.work.hidden:
-            continue
+        if isinstance(op.work, Message):
+            called[op.phase] += _checks(op.work, machine) * op.weight
+            if op.work.hidden:
+                beside += time.seconds * op.weight
+                continue
         row = _category(op)
         seconds = time.seconds * op.weight / sustained.get(row, 1.0)
         (forward if op.phase == "forward" else backward)[row] += seconds
@@ -105,12 +109,11 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
             weight += seconds
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
-    layer = block.name in ("dense", "moe")
-    phases: tuple[tuple[Phase, int, Parts], ...] = (("forward", 1, forward), ("backward", 2, backward))
-    for phase, passes, parts in phases:
+    backward[TENSOR] += np.maximum(beside - backward[MATMUL] / 2, 0.0)
+    phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
+    for phase, parts in phases:
         _overlap(parts, job, hideable[phase])
-        if layer:
-            _launch(parts, job, passes * _layer_kernels(block, job) + _beyond_one(block, phase))
+        _launch(parts, _kernels(block, job, phase) * job.stack.launch.value + called[phase])
     return BlockTime(forward, backward, selective, weight, measured, priced)
 
 
@@ -149,25 +152,31 @@ def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64]) -> None:
         room[beside] -= hidden
 
 
-def _beyond_one(block: Block, phase: Phase) -> Values:
-    """Kernels of the element-wise operations of a phase beyond one each."""
-    works = (op.work for op in block.phase(phase))
-    return sum((work.kernels - 1 for work in works if isinstance(work, Elementwise)), np.zeros(1))
+def _kernels(block: Block, job: Job, phase: Phase) -> Values:
+    """Kernels the host launches for a layer: twice as many backward, and those of element-wise steps beyond one each.
+
+    Of a mixture of experts also its routing and what runs for each expert. Embedding and head are not counted.
+    """
+    if block.name not in ("dense", "moe"):
+        return 0
+    counted: Values = job.stack.layer_kernels.value
+    if block.name == "moe" and job.stack.experts is not None:
+        grouped = next(op.work for op in block.ops if isinstance(op.work, GroupedMatmul))
+        each = job.stack.experts.kernels_each.value * np.asarray(grouped.experts, float)
+        counted = counted + job.stack.experts.kernels.value + each
+    steps = (op.work.kernels - 1 for op in block.phase(phase) if isinstance(op.work, Elementwise))
+    return counted * (1 if phase == "forward" else 2) + sum(steps, np.zeros(1))
 
 
-def _layer_kernels(block: Block, job: Job) -> Values:
-    """Kernels of a layer's forward pass; of a mixture of experts also its routing and what runs for each expert."""
-    known = job.stack.experts
-    counted = np.array([1.0 * job.stack.layer_kernels.value])
-    if block.name != "moe" or known is None:
-        return counted
-    grouped = next(op.work for op in block.ops if isinstance(op.work, GroupedMatmul))
-    return np.asarray(counted + known.kernels.value + known.kernels_each.value * np.asarray(grouped.experts, float))
+def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:
+    """Host seconds in which ranks compare the calls of a message, where they do."""
+    group = collectives.group(message.degree, message.stride, machine.network.domain)
+    return np.where(group.members > 1, message.times * collectives.call_seconds(machine.network, group), 0.0)
 
 
-def _launch(parts: Parts, job: Job, kernels: Values) -> None:
-    """A layer takes no less time than the host needs to launch its kernels."""
-    parts[LAUNCH] = np.maximum(kernels * job.stack.launch.value - summed(parts), 0.0)
+def _launch(parts: Parts, host: NDArray[np.float64]) -> None:
+    """A block takes no less time than the `host` needs to launch its kernels and to call its collectives."""
+    parts[LAUNCH] = np.maximum(host - summed(parts), 0.0)
 
 
 def _price(works: Sequence[Work], job: Job, machine: Machine, plans: int) -> list[Timed]:

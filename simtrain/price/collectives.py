@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simtrain.laws.collectives import checked_call
 from simtrain.price.network import Curve, Network, network
 from simtrain.price.timed import Timed
 from simtrain.price.tuner import KINDS, Kind, law_seconds
@@ -56,6 +57,11 @@ def collective_seconds(network: Network, kind: Kind, size: ArrayLike, group: Gro
         seconds, measured = np.zeros(sizes.shape), np.zeros(sizes.shape)
         seconds[busy], measured[busy] = _priced(network, kind, sizes[busy], members[busy], local[busy])
     return Timed(seconds.reshape(shape), measured.reshape(shape))
+
+
+def call_seconds(network: Network, group: Group) -> Array:
+    """Host seconds in which the ranks of each group compare one call, where they do."""
+    return checked_call(group.members, group.local, *network.checks)
 
 
 def _priced(network: Network, kind: Kind, size: Array, members: Array, local: Array) -> tuple[Array, Array]:

@@ -48,6 +48,8 @@ class Network:
     pod_domains: float
     """Domains in a pod, infinite where the fabric is one."""
     rails: bool
+    checks: tuple[float, float]
+    """Host seconds of a collective call for every member inside the domain and across, where ranks compare calls."""
     curves: Mapping[str, Curve] = field(repr=False)
     """By collective; empty where nothing was measured on these links."""
 
@@ -67,7 +69,7 @@ def network(cluster: Cluster, domain: int, profile_folder: str | None = None) ->
         raise WrongInput([Problem(f"{cluster.name}.node.scaleup.kind", asked, rule, nearest(asked, known))])
     link = constants.links[scaleup.kind]
     domain_nodes = max(domain / node.devices, 1.0)
-    pod = cluster.fabric.nodes_per_pod
+    pod, checks = cluster.fabric.nodes_per_pod, cluster.fabric.checks
     return Network(
         domain=domain,
         link=link,
@@ -80,6 +82,7 @@ def network(cluster: Cluster, domain: int, profile_folder: str | None = None) ->
         oversubscription=cluster.fabric.oversubscription.value,
         pod_domains=np.inf if pod is None else max(pod / domain_nodes, 1.0),
         rails=cluster.fabric.kind == "rail-optimised",
+        checks=(checks.inside.value, checks.across.value) if checks else (0.0, 0.0),
         curves=_curves_of(scaleup, profile_folder or cluster.device.profile or cluster.device.name),
     )
 

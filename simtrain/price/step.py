@@ -13,7 +13,7 @@ from simtrain.spec.plan import PlanTable
 from simtrain.workload.parameters import parameters
 from simtrain.workload.program import Program, StatePart
 from simtrain.workload.strategies.pipeline import Stages
-from simtrain.workload.strategies.sharding import Holding, update_bytes, updated
+from simtrain.workload.strategies.sharding import Holding, reduced_late, update_bytes, updated
 
 Array = NDArray[np.float64]
 
@@ -36,13 +36,14 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
     plans = part.spread.rows
     wire = max(job.stack.reduction_bytes.value, job.precision.minimum_gradient_bytes)
     reduction, gather, update, accumulation = (np.zeros_like(part.layout.layers) for _ in range(4))
+    late = reduced_late(job, plans)
     messages = job.stack.messages
     tensors = np.maximum(part.layout.layers, 1) * messages.layer.value
     for kind in (part.states.dense, part.states.expert):
         buckets = np.maximum(kind.trained * wire / job.stack.bucket.value, 1)
-        pieces = np.where(plans.zero == 3, tensors, buckets)
+        pieces = np.where(late, 1.0, np.where(plans.zero == 3, tensors, buckets))
         listed = pieces * kind.shards * messages.member.value * ((plans.zero == 3) & (kind.parameters > 0))
-        reduced = _reduce(machine, kind, kind.trained * wire, pieces, plans.zero) + listed
+        reduced = _reduce(machine, kind, kind.trained * wire, pieces, (plans.zero == 0) | late) + listed
         changed = np.where(plans.zero == 3, kind.parameters, kind.trained)
         whole = changed * job.precision.gathered_weight_bytes
         gathered = _over(machine, "all_gather", whole, pieces, *_shards(machine, kind)) + listed
@@ -84,18 +85,24 @@ def _replicas(machine: Machine, kind: Holding) -> tuple[NDArray[np.float64], Gro
 def _over(
     machine: Machine, name: collectives.Kind, size: Stages, pieces: Stages, degree: NDArray[np.float64], group: Group
 ) -> Stages:
-    """One collective of `size` bytes in `pieces` equal parts; nothing where the group is a single rank."""
-    seconds = collectives.collective_seconds(machine.network, name, size / pieces, group).seconds * pieces
-    seconds = seconds / link_rate(machine, group)
+    """One collective of `size` bytes in `pieces` equal parts; nothing where the group is a single rank.
+
+    The host calls a part while the one before is on its way.
+    """
+    moved = collectives.collective_seconds(machine.network, name, size / pieces, group).seconds
+    called = collectives.call_seconds(machine.network, group)
+    seconds = np.maximum(moved / link_rate(machine, group), called) * pieces
     return np.where((degree > 1) & (size > 0), seconds, 0.0)
 
 
-def _reduce(machine: Machine, kind: Holding, size: Stages, pieces: Stages, zero: NDArray[np.int64]) -> Stages:
-    """All-reduce when nothing is sharded; else reduce-scatter in the shard group, then all-reduce between groups."""
+def _reduce(machine: Machine, kind: Holding, size: Stages, pieces: Stages, whole: NDArray[np.bool_]) -> Stages:
+    """All-reduce of `whole` gradients; else reduce-scatter in the shard group, then all-reduce between groups."""
     within, between = _shards(machine, kind), _replicas(machine, kind)
+    degree = kind.shards * kind.replicas
+    everyone = degree, collectives.group(degree, kind.stride, machine.network.domain)
     scattered = _over(machine, "reduce_scatter", size, pieces, *within)
     across = _over(machine, "all_reduce", size / kind.shards, pieces, *between)
-    return np.where(zero == 0, _over(machine, "all_reduce", size, pieces, *between), scattered + across)
+    return np.where(whole, _over(machine, "all_reduce", size, pieces, *everyone), scattered + across)
 
 
 def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:

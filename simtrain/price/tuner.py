@@ -93,7 +93,8 @@ def _across(network: Network, kind: Kind, size: Array, members: Array, local: Ar
     outside, base = constants.network, constants.base
     domains = members / local
     adapter = _adapter(network, domains)
-    wait = outside.fabric_messages.value * max(network.fabric_latency - outside.fabric_included.value, 0.0)
+    slower = max(network.fabric_latency - outside.fabric_included.value, 0.0)
+    wait = outside.fabric_messages.value * slower
     if kind == "point_to_point":
         start = slow * base.pair.value + outside.pair.value + wait
         return laws.point_to_point(size, start, outside.pair_factor.value * adapter)
@@ -113,7 +114,8 @@ def _across(network: Network, kind: Kind, size: Array, members: Array, local: Ar
         return laws.chain(size, members, domains, slow * base.ring.value[_SIMPLE], near, far, bus)
     passes = 2.0 if kind == "all_reduce" else 1.0
     cap = np.where(domains > 2, *network.architecture.low_latency.value[:0:-1])
-    best = _rings_across(network, constants, passes, size, members, domains, bus, cap, wait)
+    overhead = outside.overhead.value + outside.overhead_messages.value * slower
+    best = _rings_across(network, constants, passes, size, members, domains, bus, cap, wait, overhead)
     if kind == "all_reduce":
         return np.minimum(best, _trees_across(network, constants, size, local, domains, bus, leaving, cap, wait))
     moved = constants.factors.pat.value * leaving
@@ -131,13 +133,14 @@ def _rings_across(
     bus: Array,
     cap: Array,
     wait: float,
+    overhead: float,
 ) -> Array:
     outside, slow = constants.network, network.architecture.latency.value
     best = np.full(size.shape, np.inf)
     for protocol, share in enumerate(constants.factors.ring_across.value):
         if share == 0:
             continue
-        floor = outside.overhead.value * (3.0 if protocol == _SIMPLE else 1.0)
+        floor = overhead * (3.0 if protocol == _SIMPLE else 1.0)
         plateau = constants.factors.ring_plateau.value if protocol == _SIMPLE else 1.0
         near = plateau * max(slow * network.link.ring.value[protocol], floor)
         far = plateau * (outside.ring.value[protocol] + wait)

@@ -57,6 +57,7 @@ class Outside(Spec):
     overhead: Fact[Duration]
     fabric_included: Fact[Duration]
     fabric_messages: Fact[Annotated[float, Field(ge=0)]]
+    overhead_messages: Fact[Annotated[float, Field(ge=0)]]
     stream_factor: Fact[Factor]
     pair_factor: Fact[Factor]
     in_flight: Fact[Size]

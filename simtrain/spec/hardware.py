@@ -85,6 +85,17 @@ class Node(Spec):
     host: Host
 
 
+class Checks(Spec):
+    """Host time of a collective call for every rank of its group, where ranks compare each call before they make it.
+
+    A debugging mode: TORCH_DISTRIBUTED_DEBUG=DETAIL of torch.distributed.
+    """
+
+    inside: Fact[Duration]
+    """For a rank in the same scale-up domain."""
+    across: Fact[Duration]
+
+
 class Fabric(Spec):
     """The network between nodes."""
 
@@ -94,6 +105,8 @@ class Fabric(Spec):
     oversubscription: Fact[Annotated[float, Field(ge=1)]]
     """Uplink shortage beyond `nodes_per_pod` nodes: 1 is non-blocking."""
     nodes_per_pod: PositiveInt | None = None
+    checks: Checks | None = None
+    """None: ranks do not compare their calls."""
 
 
 class Cluster(Spec):

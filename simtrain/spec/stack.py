@@ -138,6 +138,9 @@ class Stack(Spec):
     """Host time a stage takes for each microbatch that hides behind nothing: data, blocking hand-over, bookkeeping."""
     step_overhead: Fact[Duration]
     """Per step outside the model: data loading, scaler, logging, gradient-norm synchronisation."""
+    late_reduction: Fact[bool] = usual(False)
+    """With the optimizer sharded (ZeRO 1), whether all gradients are all-reduced in one call after the last backward
+    pass, and all weights gathered in one; else in buckets beside that pass."""
     bucket: Fact[Size]
     """Gradient or parameter bucket of one collective."""
     reserve: Fact[Size]

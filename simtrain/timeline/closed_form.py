@@ -127,7 +127,7 @@ def exposed_reduction(
     position: Stages,
     reduction: Stages,
     backward: Stages,
-    overlap: float,
+    overlap: float | Array,
     taken: Stages | float = 0.0,
 ) -> Array:
     """Gradient reduction that shows (s): what does not hide behind a backward pass or a later stage's slack.

@@ -3,18 +3,26 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log2
 from typing import Any, Final
 
 from simtrain.errors import WrongInput
 from simtrain.spec import load
 from simtrain.spec.base import Evidence, Fact, checked
-from simtrain.spec.hardware import Cluster
+from simtrain.spec.hardware import Checks, Cluster
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 from simtrain.spec.stack import Stack
 from simtrain.validation.corpus import Corpus, Row
-from simtrain.validation.fabric import on_its_network, with_nodes_of
+from simtrain.validation.fabric import (
+    Bandwidths,
+    State,
+    bus_bandwidths,
+    in_state,
+    state,
+    with_adapters_of,
+    with_checks,
+    with_nodes_of,
+)
 from simtrain.validation.setup import Setup, Source, Variant, setup
 from simtrain.validation.shapes import shape
 from simtrain.workload.strategies.pipeline import V_CHUNKS
@@ -34,6 +42,8 @@ RECOMPUTE: Final = ("none", "selective", "full")
 TASKS: Final = ("", "pretrain", "sft", "lora")
 """Tasks a job can say; `lora` trains adapters beside a frozen model."""
 Jobs = dict[tuple[Any, ...], Job]
+Where = tuple[str, int, int | None, str]
+"""Cluster, GPUs, GPUs a node and the network in the row's words."""
 
 
 @dataclass(frozen=True)
@@ -192,17 +202,19 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     assert cluster is not None
     assert precision is not None
     assert row.seq is not None
-    network = _step_of(row.net_all_reduce_gbps)
     vocabulary = settings.source(row).vocabulary
     stated = stated if vocabulary is None else {**stated, "vocab": vocabulary.value}
-    at = (row.model, stated.get("vocab"), row.seq, row.gpus, row.gpus_per_node, row.inter, cluster, precision)
+    where = (cluster, row.gpus, row.gpus_per_node, row.inter)
+    checks = settings.source(row).checks
+    found = _state(row, where, checks)
     variants = settings.variants(row)
     adapter_rank = settings.source(row).adapter_rank.value if row.task == "lora" else 0
-    key = (*at, settings.stack(row), row.attention_kernel, variants, network, adapter_rank)
+    at = (row.model, stated.get("vocab"), row.seq, *where, precision)
+    key = (*at, settings.stack(row), row.attention_kernel, variants, adapter_rank, found)
     if key not in jobs:
         data = {
             "model": shape(row.model, stated, row.seq),
-            "cluster": _cluster(cluster, row.gpus, row.gpus_per_node, row.inter, network),
+            "cluster": in_state(_cluster(*where), found, checks),
             "devices": row.gpus,
             "sequence": row.seq,
             "global_batch": (row.global_batch,),
@@ -215,15 +227,24 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     return jobs[key]
 
 
-def _step_of(bandwidth: float | None) -> float | None:
-    """A measured bus bandwidth (GB/s) rounded to quarter octaves: repeats on one cluster scatter by more than that."""
-    return None if bandwidth is None else 2 ** (round(4 * log2(bandwidth)) / 4) * 1e9
+@functools.cache
+def _cluster(name: str, gpus: int, gpus_per_node: int | None, inter: str) -> Cluster:
+    return with_adapters_of(with_nodes_of(load.cluster(name, gpus), gpus, gpus_per_node), inter)
 
 
 @functools.cache
-def _cluster(name: str, gpus: int, gpus_per_node: int | None, inter: str, network: float | None) -> Cluster:
-    found = load.cluster(name, gpus)
-    return on_its_network(with_nodes_of(found, gpus, gpus_per_node), gpus, inter, network)
+def _law(where: Where, checks: Checks | None) -> Bandwidths:
+    cluster = _cluster(*where)
+    return bus_bandwidths(cluster if checks is None else with_checks(cluster, checks), where[1])
+
+
+def _state(row: Row, where: Where, checks: Checks | None) -> State:
+    """How the row's network was, by its net columns."""
+    columns = (row.net_all_reduce_gbps, row.net_all_gather_gbps, row.net_reduce_scatter_gbps)
+    measured = Bandwidths(*(None if value is None else value * 1e9 for value in columns))
+    if not measured.stated or row.gpus == 1:
+        return State()
+    return state(measured, _law(where, None), None if checks is None else _law(where, checks))
 
 
 @functools.cache

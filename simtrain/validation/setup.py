@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from simtrain.spec.base import Spec, checked
+from simtrain.spec.hardware import Checks
 from simtrain.spec.library import path_of, read_toml
 from simtrain.spec.stack import AttentionKernel, Bytes, Fraction
 from simtrain.validation.corpus import PUBLISHED, Row
@@ -67,6 +68,8 @@ class Source(Spec):
     """Of the source's models, where it prints none and models.json assumes one."""
     adapter_rank: Choice[PositiveInt]
     """Rank of the adapters of a `lora` run."""
+    checks: Checks | None = None
+    """What comparing calls costs in those of the source's runs whose measured network shows that ranks did."""
     memory: Choice[Literal["allocated", "reserved", "device"]]
     """What the memory figure counts: allocated tensors, the allocator's blocks, everything on the device."""
     memory_of: Choice[Literal["fullest stage", "first stage"]]

@@ -130,7 +130,7 @@ class Message:
     times: Values = 1
     """How often it is sent; 0 where a plan does not use it."""
     hidden: bool = False
-    """Whether it runs beside an independent product that takes longer."""
+    """Whether it runs beside the products of input gradients, half of a backward pass."""
     copies: Values = 1
     """How often each element is in it, for as many destinations drawn among the ranks."""
 

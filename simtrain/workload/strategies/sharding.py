@@ -128,6 +128,11 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     )
 
 
+def reduced_late(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
+    """Whether all gradients are all-reduced in one call after the last backward pass."""
+    return np.asarray((plans.zero == 1) & job.stack.late_reduction.value)
+
+
 def updated(job: Job, plans: PlanTable, kind: Holding) -> Stages:
     """Parameters of one kind that one rank updates."""
     return held_bytes(kind.trained, 1.0, plans.zero, SHARDED_FROM["optimizer"], kind.shards)

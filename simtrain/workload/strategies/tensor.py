@@ -20,7 +20,7 @@ def boundary(shard: Shard, name: str, role: Role) -> tuple[Op, ...]:
     split = (plans.sp == 1) & (plans.tp > 1)
     whole = (plans.sp == 0) & (plans.tp > 1)
 
-    precision = shard.job.precision
+    precision, needed = shard.job.precision, 0.0 if shard.job.frozen else 1.0
     narrowed = (precision.tensor_gather_bytes or precision.matmul_input_bytes) / precision.activation_bytes
 
     def send(collective: Collective, times: Values, hidden: bool = False) -> Message:
@@ -32,7 +32,7 @@ def boundary(shard: Shard, name: str, role: Role) -> tuple[Op, ...]:
         Op(f"{name} scatter", role, "forward", send("reduce_scatter", 1.0 * split)),
         Op(f"{name} reduce", role, "forward", send("all_reduce", 1.0 * whole)),
         Op(f"{name} gather backward", role, "backward", send("all_gather", 1.0 * split)),
-        Op(f"{name} input gathered again", role, "backward", send("all_gather", 1.0 * split, hidden=True)),
+        Op(f"{name} input gathered again", role, "backward", send("all_gather", needed * split, hidden=True)),
         Op(f"{name} scatter backward", role, "backward", send("reduce_scatter", 1.0 * split)),
         Op(f"{name} reduce backward", role, "backward", send("all_reduce", 1.0 * whole)),
     )

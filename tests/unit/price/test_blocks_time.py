@@ -23,8 +23,10 @@ from simtrain.price.blocks import (
     TENSOR,
     block_time,
 )
+from simtrain.spec.hardware import Checks
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
+from simtrain.validation.fabric import with_checks
 from simtrain.workload import blocks, passes
 from simtrain.workload.op import Block, Elementwise, Matmul, Message, Op, Saved
 from simtrain.workload.shard import Shard
@@ -43,6 +45,12 @@ def with_stack(asked: Job, **values: Any) -> Job:
 ASKED = job("mixtral-8x7b", gpus=32, seq=4096)
 BARE = with_stack(ASKED, tensor=0.0, context=0.0, expert=0.0, launch=0.0)
 PLANS = PlanTable.of([Plan(tp=4, sp=True, cp_ring=2, ep=4, micro_batch=2), Plan(), Plan(tp=8), Plan(cp_head=4)])
+CHECKS = Checks.model_validate(
+    {
+        "inside": {"value": "1000 us", "source": "a test", "evidence": "assumed"},
+        "across": {"value": "3000 us", "source": "a test", "evidence": "assumed"},
+    }
+)
 LAYER = blocks.layer(Shard(ASKED, PLANS), True, True)
 
 
@@ -51,9 +59,10 @@ def timed(asked: Job, block: Block = LAYER, plans: PlanTable = PLANS) -> Any:
 
 
 def test_a_block_takes_the_sum_of_its_ops() -> None:
-    """Each op priced on its own, by the functions that price it alone."""
+    """Each op priced on its own, by the functions that price it alone; those beside a longer product show nothing."""
     on, found = uncalibrated(BARE), timed(BARE)
-    every = [block_time(Block("head", (op,), Saved(0.0, 0.0), 0.0), BARE, on, len(PLANS)) for op in LAYER.ops]
+    ops = [op for op in LAYER.ops if not (isinstance(op.work, Message) and op.work.hidden)]
+    every = [block_time(Block("head", (op,), Saved(0.0, 0.0), 0.0), BARE, on, len(PLANS)) for op in ops]
     for phase in ("forward", "backward"):
         assert getattr(found, phase) == pytest.approx(sum(getattr(one, phase) for one in every))
 
@@ -129,6 +138,35 @@ def test_unaligned_rows_slow_a_product() -> None:
     block = Block("head", (Op("logits", "loss", "forward", product),), Saved(0.0, 0.0), 0.0)
     seconds = timed(BARE, block, PlanTable.of([Plan(), Plan()])).forward[MATMUL]
     assert seconds[1] == pytest.approx(seconds[0] / kernels.UNALIGNED_RATE)
+
+
+def test_a_message_beside_a_product_shows_what_outlasts_it() -> None:
+    """Of two products one gives the input's gradient; beside the other nothing runs."""
+
+    def shown(size: float) -> tuple[float, float]:
+        again = Message("all_gather", "tensor", size, np.array([4]), np.array([1]), hidden=True)
+        product = Op("gradient", "projection", "backward", Matmul(4096, 8192, 4096, operand="input"))
+        block = Block("head", (product, product, Op("again", "projection", "backward", again)), Saved(0.0, 0.0), 0.0)
+        found = timed(BARE, block, PlanTable.of([Plan()])).backward
+        return found[TENSOR, 0], found[MATMUL, 0] / 2
+
+    on = uncalibrated(BARE)
+    whole = collectives.collective_seconds(on.network, "all_gather", 1e9, collectives.group(4, 1, on.network.domain))
+    assert shown(1e6)[0] == 0
+    showing, product = shown(1e9)
+    assert showing == pytest.approx(float(whole.seconds) - product)
+
+
+def test_a_block_takes_no_less_than_comparing_its_calls() -> None:
+    """Two calls over 16 ranks, eight of them in the node, and one more that runs beside a product."""
+    asked = BARE.model_copy(update={"cluster": with_checks(BARE.cluster, CHECKS)})
+    ranks, apart = np.array([16]), np.array([1])
+    sent = Message("all_gather", "tensor", 1e3, ranks, apart, 2.0)
+    again = Message("all_gather", "tensor", 1e3, ranks, apart, hidden=True)
+    ops = (Op("sent", "projection", "backward", sent), Op("again", "projection", "backward", again))
+    found = timed(asked, Block("head", ops, Saved(0.0, 0.0), 0.0), PlanTable.of([Plan(tp=16)]))
+    assert found.backward.sum() == pytest.approx(3 * (8 * 1e-3 + 8 * 3e-3))
+    assert found.forward.sum() == 0
 
 
 def test_a_layer_takes_no_less_than_its_launches() -> None:

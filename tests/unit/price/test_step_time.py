@@ -52,6 +52,18 @@ def test_sharded_optimizer_scatters_then_gathers(zero: int) -> None:
     assert found.gather[0, 0] == pytest.approx(alone(ASKED, "all_gather", whole, 64, 1, pieces))
 
 
+def test_late_gradients_are_all_reduced_in_one_call() -> None:
+    """nanotron's ZeRO 1: no buckets beside the last backward pass, neither there nor in the gathers."""
+    late = job("llama-3-8b", gpus=64, global_batch=64, stack="nanotron")
+    found = synced(late, dp=64, zero=1, shard_group=64)
+    assert found.reduction[0, 0] == pytest.approx(alone(late, "all_reduce", COUNT * 4, 64, 1, 1))
+    assert found.gather[0, 0] == pytest.approx(alone(late, "all_gather", COUNT * 2, 64, 1, 1))
+    plain = synced(late, dp=64)
+    assert plain.reduction[0, 0] == pytest.approx(
+        alone(late, "all_reduce", COUNT * 4, 64, 1, COUNT * 4 / late.stack.bucket.value)
+    )
+
+
 def test_hybrid_sharding_reduces_twice() -> None:
     """HSDP (arXiv 2304.11277 section 3.2.2): scattered in the node, the shards all-reduced between nodes."""
     wire = COUNT * ASKED.stack.reduction_bytes.value

@@ -6,8 +6,17 @@ import pytest
 
 from simtrain.price.collectives import network
 from simtrain.spec import load
+from simtrain.spec.hardware import Checks
 from simtrain.validation.corpus import Corpus, Row, corpus
-from simtrain.validation.fabric import bus_bandwidth, on_its_network
+from simtrain.validation.fabric import (
+    Bandwidths,
+    State,
+    bus_bandwidths,
+    in_state,
+    state,
+    with_adapters_of,
+    with_checks,
+)
 from simtrain.validation.rows import Expressed, Unsupported, express
 from simtrain.validation.setup import setup
 from simtrain.validation.shapes import shape
@@ -15,6 +24,12 @@ from simtrain.workload.parameters import total
 
 DENSE = {"layers": 24, "hidden": 1024, "heads": 16, "kv_heads": 16, "ffn": 4096, "gated_mlp": True, "vocab": 32000}
 SPARSE = DENSE | {"moe": {"experts": 8, "top_k": 2, "expert_ffn": 2048, "shared_ffn": None, "moe_every": 1}}
+CHECKS = Checks.model_validate(
+    {
+        "inside": {"value": "200 us", "source": "a test", "evidence": "assumed"},
+        "across": {"value": "300 us", "source": "a test", "evidence": "assumed"},
+    }
+)
 STATED: dict[str, Any] = {
     "id": "a",
     "source": "layouts-2023",
@@ -180,16 +195,36 @@ def test_rows_that_differ_in_their_plan_share_a_job() -> None:
     assert first.job is second.job
 
 
-def test_a_measured_or_worded_network_replaces_the_adapters() -> None:
+def test_a_worded_network_replaces_the_adapters() -> None:
     cluster = load.cluster("dgx-h100", 64)
-    worded = on_its_network(cluster, 64, "4 x 100 Gb RoCE a node", None)
+    worded = with_adapters_of(cluster, "4 x 100 Gb RoCE a node")
     assert network(worded, 8).adapter == pytest.approx(4 * 100e9 / 8 / 8)
-    assert network(on_its_network(cluster, 64, "800 Gb/s a node", None), 8).adapter == pytest.approx(100e9 / 8)
-    free = bus_bandwidth(cluster, 64)
-    slow = on_its_network(cluster, 64, "", free / 4)
-    assert bus_bandwidth(slow, 64) == pytest.approx(free / 4, rel=0.15)
-    assert on_its_network(cluster, 64, "", 10 * free) == cluster, "never above the line rate"
-    assert on_its_network(cluster, 8, "", free / 4) == cluster, "one node needs no network"
+    assert network(with_adapters_of(cluster, "800 Gb/s a node"), 8).adapter == pytest.approx(100e9 / 8)
+
+
+def test_slow_collectives_are_slow_adapters_or_compared_calls() -> None:
+    """By whether all take one time; never above the line rate."""
+    cluster = load.cluster("p5", 64)
+    free = bus_bandwidths(cluster, 64)
+    compared = bus_bandwidths(with_checks(cluster, CHECKS), 64)
+    assert compared.stated["all_reduce"] == pytest.approx(2 * compared.stated["all_gather"], rel=0.1)
+    slow = Bandwidths(**{kind: value / 4 for kind, value in free.stated.items()})
+    assert state(slow, free, None) == State(share=0.25)
+    assert state(compared, free, compared) == State(checked=True)
+    assert state(free, free, compared) == State()
+    faster = Bandwidths(all_reduce=10 * free.stated["all_reduce"])
+    assert in_state(cluster, state(faster, free, compared), CHECKS) == cluster
+    assert in_state(cluster, State(checked=True), CHECKS).fabric.checks == CHECKS
+    found = bus_bandwidths(in_state(cluster, State(share=0.25), None), 64)
+    assert found.stated["all_reduce"] == pytest.approx(free.stated["all_reduce"] / 4, rel=0.15)
+
+
+def test_a_row_measures_its_network() -> None:
+    """nanotron-bench: 64 GPUs in a job whose ranks compare calls, and in one whose ranks do not."""
+    bench = {"source": "nanotron-bench", "gpu": "h100-sxm-80gb", "gpus": 64, "dp": 16, "tp": 4, "pp": 1}
+    nets = ("net_all_reduce_gbps", "net_all_gather_gbps", "net_reduce_scatter_gbps")
+    found = [supported(**bench | dict(zip(nets, rates, strict=True))) for rates in ((97, 53, 53), (187, 172, 176))]
+    assert [item.job.cluster.fabric.checks is not None for item in found] == [True, False]
 
 
 def test_shapes_have_the_parameters_their_source_prints() -> None:
