@@ -115,7 +115,9 @@ def machine(job: Job) -> Machine:
         network=network(job.cluster, job.domain),
         attention_kernel=attention_kernel(device, wanted),
         clock=_clock(described),
-        rates=device_rates(described.profile, described.name, described.silicon, described.architecture),
+        rates=device_rates(
+            job.cluster.node.name, described.profile, described.name, described.silicon, described.architecture
+        ),
     )
 
 
@@ -213,7 +215,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     apart = Apart(stage.weight, waiting_share(described), not stack.post_validation) if split else None
     hidden = stack.overlap.pipeline.value
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, hidden, apart)
-    gathers, gathering = sync.gather[:, spread], stack.overlap.parameter_gathering.value
+    gathers, gathering = sync.gather[:, spread], stack.hidden("parameter_gathering")
     full = full_share(plans, layout.layers[:, spread])
     again = gathers * (1 + full) if stack.messages.gathered_to_rebuild.value else gathers
     reduction = exposed_reduction(
@@ -221,7 +223,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
         layout.position[:, spread],
         sync.reduction[:, spread],
         stage_backward,
-        np.where(reduced_late(job, plans), 0.0, stack.overlap.gradient_reduction.value),
+        np.where(reduced_late(job, plans), 0.0, stack.hidden("gradient_reduction")),
         taken=gathered_behind(plans, again, stage_backward, gathering),
     )
     gather = exposed_gather(plans, gathers, again, stage_forward, stage_backward, gathering)

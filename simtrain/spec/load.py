@@ -1,5 +1,6 @@
 """Reading what a user names (device, node, cluster, stack, precision, optimizer), shipped or in their own file."""
 
+import functools
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +46,7 @@ def stack(name: str) -> Stack:
     return checked(Stack, described.model_dump(mode="json") | fitted, "stack") if fitted else described
 
 
+@functools.cache
 def stack_as_described(name: str) -> Stack:
     """The training framework as profiles/stacks describes it, before calibration."""
     return _shipped(STACKS, name, Stack, "stack")

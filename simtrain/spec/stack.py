@@ -147,11 +147,18 @@ class Stack(Spec):
     """Device memory outside the allocator: driver context, libraries, communicators."""
     fragmentation: Fact[Fraction]
     """Share of allocated memory lost between blocks."""
+    data_overlap: Fact[Annotated[float, Field(gt=0, le=2)]] = usual(1.0)
+    """What contention for processors and memory leaves of the stated overlaps of gradient reduction and gathering."""
     messages: Messages = Messages()
     kept: Kept = Kept()
     overlap: Overlap
     experts: Experts | None = None
     """None: nothing is known about it; every copy is sent and no kernel is counted."""
+
+    def hidden(self, communication: Literal["gradient_reduction", "parameter_gathering"]) -> float:
+        """Share of a data-parallel communication that hides behind compute, under contention."""
+        stated: float = getattr(self.overlap, communication).value
+        return min(stated * self.data_overlap.value, 1.0)
 
     def rebuilt(self, role: str) -> float:
         """Share of a role's operations that selective recomputation runs again."""

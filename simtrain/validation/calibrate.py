@@ -26,10 +26,12 @@ from simtrain.validation.summary import sweep_key
 Array = NDArray[np.float64]
 NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "architecture": ("matmul", "elementwise", "attention", "unfused_attention"),
-    "device": ("scaleup", "network"),
-    "stack": ("launch", "microbatch_overhead", "collective_wait", "matmul_rate"),
+    "device": ("scaleup",),
+    "node": ("network",),
+    "stack": ("launch", "microbatch_overhead", "collective_wait", "matmul_rate", "data_overlap"),
 }
-"""What is fitted of whom: parts of one architecture and silicon share clocks and caches, of one profile links."""
+"""What is fitted of whom: parts of one architecture and silicon share clocks and caches, of one profile links inside a
+scale-up domain, nodes of one kind adapters."""
 PRIOR: Final = {
     "matmul": 0.10,
     "elementwise": 0.25,
@@ -41,6 +43,7 @@ PRIOR: Final = {
     "microbatch_overhead": 1.50,
     "collective_wait": 1.50,
     "matmul_rate": 0.10,
+    "data_overlap": 0.50,
 }
 """How far (one standard deviation of the logarithm) each number may plausibly lie from its starting value."""
 NOISE: Final = 0.05
@@ -51,6 +54,7 @@ HIGHEST: Final = {
     "scaleup": 1.2,
     "network": 1.2,
     "matmul_rate": 1.0,
+    "data_overlap": 1.25,
     "attention": 1.2,
     "unfused_attention": 1.2,
 }
@@ -132,7 +136,12 @@ def owner(job: Job, kind: str) -> str:
     """Whose number of a kind a job runs on."""
     device = job.cluster.device
     silicon = device.silicon or device.architecture
-    names = {"architecture": silicon, "device": device.profile or device.name, "stack": job.stack.name}
+    names = {
+        "architecture": silicon,
+        "device": device.profile or device.name,
+        "node": job.cluster.node.name,
+        "stack": job.stack.name,
+    }
     return names[kind]
 
 
@@ -160,7 +169,7 @@ class Fit:
         for group in self.groups:
             factors = {kind: self._of(owner(group.job, kind), kind, x) for kind in NUMBERS}
             job = group.job.model_copy(update={"stack": scaled(group.job.stack, factors["stack"])})
-            on = replace(group.on, rates=rates(factors["architecture"] | factors["device"]))
+            on = replace(group.on, rates=rates(factors["architecture"] | factors["device"] | factors["node"]))
             predicted[group.rows] = estimate(job, group.plans, on).step_time
         return np.log(predicted) - self.measured
 

@@ -8,7 +8,7 @@ import numpy as np
 import tomli_w
 
 from simtrain.spec.calibration import DEFAULT, DEVICES, ERRORS, STACKS
-from simtrain.validation.calibrate import NUMBERS, Fitted, Measured, owner, scaled
+from simtrain.validation.calibrate import HIGHEST, NUMBERS, Fitted, Measured, owner, scaled
 from simtrain.validation.memory_fit import NUMBER, Allocator
 
 COMMAND = "simtrain calibrate"
@@ -50,7 +50,7 @@ def _devices(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
     """Rates by architecture and by device, and their medians for those no run was seen of."""
     document: dict[str, Any] = {}
     default: dict[str, Any] = {}
-    for kind in ("architecture", "device"):
+    for kind in ("architecture", "device", "node"):
         found = fitted.numbers[kind]
         for name, numbers in sorted(found.items()):
             mine = [run for run in runs if owner(run.job, kind) == name]
@@ -76,7 +76,7 @@ def _stacks(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
         document[name] = {}
         for number in filter(lambda number: _moved(factors[number]), NUMBERS["stack"]):
             value = _digits(getattr(values, number).value)
-            written = value if number.endswith("_rate") else f"{value!r} s"
+            written = value if number in HIGHEST else f"{value!r} s"
             document[name][number] = _fact(written, len(mine), [run.source for run in mine])
     return document
 

@@ -190,11 +190,13 @@ def test_grouped_experts_cost_more_than_one_matmul_and_less_than_alone():
     assert few > 256 * 4096 * 4096 * 2 / 3350e9
 
 
-@pytest.mark.parametrize("name", ["a100-sxm-80gb", "h100-sxm-80gb", "b200-sxm-180gb"])
-def test_the_backward_ratios_are_of_the_profile(name):
+@pytest.mark.parametrize(
+    ("name", "weight"), [("a100-sxm-80gb", 1.0), ("h100-sxm-80gb", 0.70 / 0.74), ("b200-sxm-180gb", 0.70 / 0.74)]
+)
+def test_the_backward_ratios_are_of_the_profile(name, weight):
     loaded = profile(device(name))
     assert loaded.backward_input_efficiency == pytest.approx(0.74 / 0.74)
-    assert loaded.backward_weight_efficiency == pytest.approx(0.70 / 0.74, abs=0.005)
+    assert loaded.backward_weight_efficiency == pytest.approx(weight, abs=0.005)
 
 
 def test_memory_bound_passes_run_at_the_achieved_bandwidth():
