@@ -32,6 +32,8 @@ class Prediction:
     device_memory: float = np.nan
     """Bytes of everything on the fullest device."""
     fits: bool = False
+    roomy: bool = False
+    """Whether it also leaves the memory free that ranked plans leave (estimate.HEADROOM)."""
     terms: NDArray[np.float64] | None = None
     """Seconds by estimate.TERMS."""
 
@@ -84,6 +86,7 @@ def _predicted(items: list[Expressed]) -> list[Prediction]:
             memory=_counted(result.memory, i, item),
             device_memory=float(total[i]),
             fits=bool(result.fits[i]),
+            roomy=bool(result.roomy[i]),
             terms=made_of.terms[:, i],
         )
         for i, item in enumerate(items)

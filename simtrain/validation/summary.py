@@ -105,9 +105,12 @@ def regret(predictions: Sequence[Prediction]) -> float | None:
 
 
 def pick_ran(predictions: Sequence[Prediction]) -> bool | None:
-    """Whether the fastest row predicted to fit is one that ran; None where no row ran out of memory."""
+    """Whether the row that `simtrain plan` would rank first is one that ran; None where no row ran out of memory.
+
+    That is the fastest of those predicted to leave the planner's headroom or, where none does, to fit.
+    """
     rows = [p for p in predictions if p.unsupported is None and p.row.status in ("ok", "oom")]
-    fitting = [p for p in rows if p.fits]
+    fitting = [p for p in rows if p.roomy] or [p for p in rows if p.fits]
     if not fitting or all(p.row.status == "ok" for p in rows):
         return None
     return min(fitting, key=lambda p: p.step_time).row.status == "ok"

@@ -1,5 +1,7 @@
 """Summary formulas on hand-made numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,13 @@ def test_pick_ran_looks_at_rows_said_to_fit() -> None:
     assert summary.pick_ran([*FOUR, failed]) is False
     assert summary.pick_ran([*FOUR, made("o", None, 0.5, "oom", fits=False)]) is True
     assert summary.pick_ran(FOUR) is None
+
+
+def test_the_pick_leaves_the_planners_headroom() -> None:
+    tight = made("o", None, 0.5, "oom")
+    roomy = [replace(p, roomy=True) for p in FOUR]
+    assert summary.pick_ran([*roomy, tight]) is True
+    assert summary.pick_ran([*roomy, replace(tight, roomy=True)]) is False
 
 
 def test_verdicts_count_all_four_cases_and_no_other_failure() -> None:
