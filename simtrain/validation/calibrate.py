@@ -152,7 +152,13 @@ class Fit:
         self.runs = runs
         self.groups = groups(runs)
         owners = {kind: sorted({owner(group.job, kind) for group in self.groups}) for kind in NUMBERS}
-        self.names = [(kind, name, number) for kind in NUMBERS for name in owners[kind] for number in NUMBERS[kind]]
+        self.names = [
+            (kind, name, number)
+            for kind in NUMBERS
+            for name in owners[kind]
+            for number in NUMBERS[kind]
+            if kind != "stack" or _open(name, number)
+        ]
         self.position = {name: index for index, name in enumerate(self.names)}
         self.measured = np.log([run.step_time for run in runs])
         sweeps = [run.sweep for run in runs]
@@ -175,7 +181,8 @@ class Fit:
 
     def _of(self, name: str, kind: str, x: Array) -> dict[str, float]:
         """The factors of one owner."""
-        return {number: float(np.exp(x[self.position[kind, name, number]])) for number in NUMBERS[kind]}
+        mine = {number: self.position.get((kind, name, number)) for number in NUMBERS[kind]}
+        return {number: float(np.exp(x[at])) for number, at in mine.items() if at is not None}
 
     def jacobian(self, x: Array, error: Array) -> Array:
         """d error / d x by differences; a run depends on its own owners' numbers, so one moves everywhere at once."""
@@ -186,8 +193,9 @@ class Fit:
                 moved[[i for i, (k, _, n) in enumerate(self.names) if (k, n) == (kind, number)]] += DIFFERENCE
                 slope = (self.log_error(moved) - error) / DIFFERENCE
                 for group in self.groups:
-                    column = self.position[kind, owner(group.job, kind), number]
-                    jacobian[group.rows, column] = slope[group.rows]
+                    column = self.position.get((kind, owner(group.job, kind), number))
+                    if column is not None:
+                        jacobian[group.rows, column] = slope[group.rows]
         return jacobian
 
     def solve(self, progress: Callable[[int, int], None] | None = None) -> Fitted:
@@ -240,6 +248,12 @@ class Fit:
         for kind, name, number in self.names:
             numbers[kind].setdefault(name, {})[number] = float(np.exp(x[self.position[kind, name, number]]))
         return numbers
+
+
+def _open(stack: str, number: str) -> bool:
+    """Whether a stack's number is to be fitted: where its file only assumes a value."""
+    fact: Fact[float] = getattr(stack_as_described(stack), number)
+    return fact.evidence is Evidence.ASSUMED
 
 
 def _start(kind: str, name: str, number: str) -> float:

@@ -74,7 +74,7 @@ def _stacks(runs: list[Measured], fitted: Fitted) -> dict[str, Any]:
         mine = [run for run in runs if run.job.stack.name == name]
         values = scaled(mine[0].job.stack, factors)
         document[name] = {}
-        for number in filter(lambda number: _moved(factors[number]), NUMBERS["stack"]):
+        for number in filter(lambda number: _moved(factors.get(number, 1.0)), NUMBERS["stack"]):
             value = _digits(getattr(values, number).value)
             written = value if number in HIGHEST else f"{value!r} s"
             document[name][number] = _fact(written, len(mine), [run.source for run in mine])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from simtrain.validation.calibrate import Fitted, Measured
+from simtrain.validation.calibrate import NUMBERS, Fitted, Measured
 from simtrain.validation.memory_fit import Allocator
 from simtrain.validation.own_runs import OwnFit
 from simtrain.views.document import FORMAT_VERSION
@@ -78,10 +78,10 @@ def print_calibration(
         title = f"Fitted numbers by {kind}, as factors on what they start from"
         numbers = Table(title=title, title_justify="left", box=None)
         numbers.add_column("")
-        for heading in next(iter(found.values())):
+        for heading in NUMBERS[kind]:
             numbers.add_column(heading, justify="right")
         for name, values in found.items():
-            numbers.add_row(name, *(f"{value:.3f}" for value in values.values()))
+            numbers.add_row(name, *(f"{values[number]:.3f}" if number in values else "-" for number in NUMBERS[kind]))
         console.print(numbers)
     table = Table(title="Memory an allocator loses, and errors left out", title_justify="left", box=None)
     headings = ("stack", "runs", "share lost", "figures", "their error", "verdicts right", "ran out", "said to fit")

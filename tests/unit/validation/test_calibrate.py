@@ -21,9 +21,9 @@ PLANS = [
 ] + [Plan(**TP, global_batch=64, micro_batch=batch) for batch in (1, 2, 4, 8)]
 
 
-def runs(slower: float) -> list[Measured]:
+def runs(slower: float, stack: str = "megatron-core") -> list[Measured]:
     """Runs that take `slower` times what is predicted at the rates of the tables."""
-    asked = job("llama-3-8b", gpus=8, global_batch=64)
+    asked = job("llama-3-8b", gpus=8, global_batch=64, stack=stack)
     times = estimate(asked, PlanTable.of(PLANS), uncalibrated(asked)).step_time * slower
     return [
         Measured(f"run {i}", "made up", f"sweep {i % 3}", asked, plan, float(time))
@@ -43,7 +43,7 @@ def test_no_rate_passes_the_data_sheet() -> None:
     found = Fit(runs(0.5)).solve()
     for kind, owners in found.numbers.items():
         for numbers in owners.values():
-            assert set(numbers) == set(NUMBERS[kind])
+            assert set(numbers) <= set(NUMBERS[kind])
             assert all(value <= HIGHEST.get(number, np.inf) * (1 + 1e-9) for number, value in numbers.items())
 
 
@@ -78,8 +78,8 @@ def test_shipped_numbers_are_what_the_program_reads() -> None:
 
 def test_what_no_run_depends_on_is_not_called_measured() -> None:
     """Small launches hide behind these layers, so the runs say nothing of them."""
-    made = runs(1.1)
-    stack = documents(made, Fit(made).solve())[STACKS]["megatron-core"]
+    made = runs(1.1, "torchtitan")
+    stack = documents(made, Fit(made).solve())[STACKS]["torchtitan"]
     assert "matmul_rate" in stack
     assert "launch" not in stack
 
@@ -94,9 +94,19 @@ def test_few_runs_take_the_errors_of_a_wider_group() -> None:
 
 def test_owners_of_a_part_that_names_another_profile() -> None:
     asked = job("llama-3-8b", "hgx-h800", gpus=8)
-    assert [owner(asked, kind) for kind in NUMBERS] == ["hopper", "h100-sxm-80gb", "megatron-core"]
+    assert [owner(asked, kind) for kind in NUMBERS] == ["hopper", "h100-sxm-80gb", "hgx-h800", "megatron-core"]
 
 
-@pytest.mark.parametrize("kind", NUMBERS)
-def test_few_numbers_are_fitted(kind: str) -> None:
-    assert len(NUMBERS[kind]) + (kind == "stack") <= 5
+def test_few_numbers_are_fitted() -> None:
+    """At most five a stack and twelve a device, with those of its architecture and node."""
+    assert sum(len(NUMBERS[kind]) for kind in ("architecture", "device", "node")) <= 12
+    for name, entry in table(STACKS).items():
+        assert len(entry) <= 5, name
+
+
+def test_what_a_stack_documents_is_not_fitted() -> None:
+    """Megatron-Core's launch was measured; its library rate is an assumption."""
+    fit = Fit(runs(1.1))
+    fitted = {number for kind, _, number in fit.names if kind == "stack"}
+    assert "matmul_rate" in fitted
+    assert "launch" not in fitted
