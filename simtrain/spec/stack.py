@@ -11,7 +11,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual"]
 Bytes = Annotated[float, Field(ge=0)]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
-Division = Literal["even", "by cost"]
+Division = Literal["even", "by cost", "with ends"]
 
 
 def usual(value: Any) -> Any:
@@ -127,7 +127,8 @@ class Stack(Spec):
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
     division: Fact[Division] = usual("even")
-    """How layers are divided over pipeline stages: by their number, or by the weights of layers and head."""
+    """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by their number
+    with embedding, final norm and head counted among them."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
