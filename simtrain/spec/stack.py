@@ -88,6 +88,8 @@ class Stack(Spec):
     """Bias, activation, rotary, dropout and residual fused into single passes."""
     fused_norm: Fact[bool]
     """Norms are one kernel rather than a kernel for each step."""
+    gate_apart: Fact[bool] = usual(False)
+    """Gate and up projections of a feed-forward are two products, whose input's gradients tensor ranks sum one by one."""
     dropout: Fact[bool]
     single_copy: Fact[bool]
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
@@ -104,6 +106,8 @@ class Stack(Spec):
     vocabulary_padding: Fact[Literal["always", "when split", "never"]]
     """Whether the head has more columns than the vocabulary, to fit tensor cores: also, or only, with tensor ranks."""
     logits_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
+    logits_gathered: Fact[bool] = usual(False)
+    """Every tensor rank computes the loss of the whole vocabulary instead of its part."""
     loss_copies: Fact[Annotated[float, Field(ge=1)]]
     """Copies of the logits alive at the loss (logits, softmax, their gradient)."""
     head_gradient: Fact[Bytes] = usual(0.0)
