@@ -11,7 +11,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual"]
 Bytes = Annotated[float, Field(ge=0)]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
-Division = Literal["even", "by cost"]
+Division = Literal["even", "by cost", "with ends"]
 
 
 def usual(value: Any) -> Any:
@@ -88,6 +88,8 @@ class Stack(Spec):
     """Bias, activation, rotary, dropout and residual fused into single passes."""
     fused_norm: Fact[bool]
     """Norms are one kernel rather than a kernel for each step."""
+    gate_apart: Fact[bool] = usual(False)
+    """Gate and up projections of a feed-forward are two products, whose input's gradients tensor ranks sum one by one."""
     dropout: Fact[bool]
     single_copy: Fact[bool]
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
@@ -104,6 +106,8 @@ class Stack(Spec):
     vocabulary_padding: Fact[Literal["always", "when split", "never"]]
     """Whether the head has more columns than the vocabulary, to fit tensor cores: also, or only, with tensor ranks."""
     logits_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
+    logits_gathered: Fact[bool] = usual(False)
+    """Every tensor rank computes the loss of the whole vocabulary instead of its part."""
     loss_copies: Fact[Annotated[float, Field(ge=1)]]
     """Copies of the logits alive at the loss (logits, softmax, their gradient)."""
     head_gradient: Fact[Bytes] = usual(0.0)
@@ -127,7 +131,8 @@ class Stack(Spec):
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
     division: Fact[Division] = usual("even")
-    """How layers are divided over pipeline stages: by their number, or by the weights of layers and head."""
+    """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by their number
+    with embedding, final norm and head counted among them."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]

@@ -164,16 +164,23 @@ def _attention(shard: Shard, fused: bool) -> Part:
     return ops, Saved(kept, dropped)
 
 
+def _entered(shard: Shard, gated: bool) -> int:
+    """Products that read the input of a feed-forward."""
+    return 2 if gated and shard.job.stack.gate_apart.value else 1
+
+
 def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     """A dense feed-forward of width `ffn` over the tensor axis."""
     job = shard.job
     width, halves = job.precision.activation_bytes, 2 if gated else 1
     local = ffn / shard.plans.tp
+    products = _entered(shard, gated)
     between = shard.tokens * local * width
     outside = shard.sequence_tokens * job.model.hidden
     activation = passes.activation(width, gated, job.stack.fused_elementwise.value).over(shard.tokens * local)
+    up = Matmul(shard.tokens, halves / products * local, job.model.hidden)
     ops = (
-        *both_ways(f"{name} up", "projection", Matmul(shard.tokens, halves * local, job.model.hidden)),
+        *both_ways(f"{name} up", "projection", up, products),
         *both_ways(f"{name} activation", "activation", activation),
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
         *shard.narrowed(f"{name} up", outside, halves * shard.tokens * local),
@@ -209,10 +216,12 @@ def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
     if moe:
         parts.append(expert.feed_forward(shard))
         if model.experts and model.experts.shared_ffn:
-            parts.append((tensor.boundary(shard, "shared expert", "projection"), Saved(0.0, 0.0)))
+            entered = _entered(shard, model.gated_experts)
+            parts.append((tensor.boundary(shard, "shared expert", "projection", entered), Saved(0.0, 0.0)))
             parts.append(_mlp(shard, model.experts.shared_ffn, model.gated_experts, "shared expert"))
     else:
-        parts.append((tensor.boundary(shard, "feed-forward", "projection"), Saved(0.0, 0.0)))
+        entered = _entered(shard, model.gated)
+        parts.append((tensor.boundary(shard, "feed-forward", "projection", entered), Saved(0.0, 0.0)))
         parts.append(_mlp(shard, model.ffn, model.gated, "feed-forward"))
     saved = Saved(sum(s.kept for _, s in parts), sum(s.dropped for _, s in parts))
     ops = adapters.needed(shard.job, (op for part, _ in parts for op in part))
@@ -247,11 +256,15 @@ def head(shard: Shard) -> Block:
     stack = job.stack
     vocabulary = shard.vocabulary
     aligned = vocabulary * job.precision.activation_bytes % ALIGNMENT == 0
-    logits = shard.tokens * vocabulary * stack.logits_bytes.value
+    whole = stack.logits_gathered.value
+    columns = vocabulary * np.where(whole, plans.tp, 1)
+    logits = shard.tokens * columns * stack.logits_bytes.value
+    returning = shard.tokens * columns * job.precision.activation_bytes
     size = shard.sequence_tokens * job.model.hidden * job.precision.activation_bytes
     ones = np.ones_like(plans.tp)
     parallel = 1.0 * (plans.tp > 1)
-    reduced = Message("all_reduce", "tensor", 4 * shard.tokens, plans.tp, ones, 3.0 * parallel)
+    reduced = Message("all_reduce", "tensor", 4 * shard.tokens, plans.tp, ones, 3.0 * parallel * (not whole))
+    collected = Message("all_gather", "tensor", returning, plans.tp, ones, parallel * whole)
     gathered = Message("all_gather", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
     returned = Message("all_reduce", "tensor", shard.hidden_size, plans.tp, ones, parallel * (1 - plans.sp))
     scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
@@ -261,6 +274,7 @@ def head(shard: Shard) -> Block:
         *both_ways("logits", "loss", product),
         *both_ways("loss", "loss", Elementwise(4 * logits, 2 * logits)),
         Op("loss reduce", "loss", "forward", reduced),
+        Op("logits gather", "loss", "forward", collected),
         Op("head gather", "loss", "forward", gathered),
         Op("head gather backward", "loss", "backward", gathered),
         Op("head reduce backward", "loss", "backward", returned),
@@ -268,6 +282,5 @@ def head(shard: Shard) -> Block:
     )
     output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * (not job.frozen)
     loss = logits * stack.loss_copies.value
-    returning = shard.tokens * vocabulary * job.precision.activation_bytes
     gradient = returning + vocabulary * job.model.hidden * stack.head_gradient.value
     return Block("head", adapters.needed(job, ops), Saved(size + output + np.maximum(loss, gradient), 0.0), size)

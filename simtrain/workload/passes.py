@@ -28,15 +28,19 @@ class Passes:
 
 
 def norm(width: float, fused: bool) -> Passes:
-    """RMSNorm. Eager: cast, square, mean, scale, cast, weight; backward the products' two gradients each, and casts."""
+    """RMSNorm. Eager: cast, square, mean, scale, cast, weight; backward the products' two gradients each, and casts.
+
+    The gradient of the square is three products: PyTorch takes a power, scales it and multiplies (pow_backward).
+    """
     if fused:
         return Passes(2 * width, 3 * width)
     forward = (width + SINGLE) + 2 * SINGLE + SINGLE + 2 * SINGLE + (SINGLE + width) + 2 * width
     weight = 6 * width
     scale = 6 * SINGLE
-    square = 4 * SINGLE
+    mean = SINGLE
+    square = 2 * SINGLE + 2 * SINGLE + 3 * SINGLE
     accumulated = 3 * SINGLE
-    return Passes(forward, weight + 2 * (width + SINGLE) + scale + square + accumulated, 7, 13)
+    return Passes(forward, weight + 2 * (width + SINGLE) + scale + mean + square + accumulated, 7, 15)
 
 
 def residual(width: float, fused: bool, dropout: bool) -> Passes:
@@ -55,8 +59,14 @@ def activation(width: float, gated: bool, fused: bool) -> Passes:
 
 
 def rotary(width: float, fused: bool) -> Passes:
-    """Rotary embedding, for each element of queries and keys; eager: two products, half swapped and negated, a sum."""
-    return Passes(2 * width, 2 * width) if fused else Passes(10 * width, 10 * width, 5, 5)
+    """Rotary embedding, for each element of queries and keys; eager: two products, half swapped and negated, a sum.
+
+    Backward a half's gradient is written into zeros of the whole, and both are added (PyTorch's slice_backward).
+    """
+    if fused:
+        return Passes(2 * width, 2 * width)
+    products, negated, halves, sums = 4 * width, width, 4 * width, 6 * width
+    return Passes(10 * width, products + negated + halves + sums, 5, 9)
 
 
 def softmax(width: float, fused: bool, dropout: bool) -> Passes:

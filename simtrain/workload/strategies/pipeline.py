@@ -49,11 +49,15 @@ def layout(job: Job, plans: PlanTable) -> Layout:
 
     Evenly, what does not divide goes to the earliest inner stages, then to the first; of a folded pipeline that holds
     both ends and has two layers fewer than the rest. By cost, see `_by_cost`; stages behind the head then hold nothing
-    and are left out.
+    and are left out. With the ends, see `_with_ends`.
     """
     stages, layers, folded = plans.pp, job.model.layers, plans.folded == 1
-    by_cost = job.stack.division.value == "by cost"
-    first, last, behind = _by_cost(job, stages) if by_cost else _evenly(job, stages, folded)
+    if job.stack.division.value == "by cost":
+        first, last, behind = _by_cost(job, stages)
+    elif job.stack.division.value == "with ends":
+        first, last, behind = _with_ends(job, stages)
+    else:
+        first, last, behind = _evenly(job, stages, folded)
     inner = np.maximum(behind - 1, 0)
     base, fuller = np.divmod(layers - first - last, np.maximum(inner, 1))
     several, ends = behind > 0, (behind > 0) & ~folded
@@ -78,6 +82,14 @@ def _evenly(job: Job, stages: Counts, folded: NDArray[np.bool_]) -> tuple[Counts
     less = np.where(folded & (job.model.layers % stages > 0), 2, 0)
     base, extra = np.divmod(job.model.layers + less, stages)
     return base - less + (extra > stages - 2) * (extra > 0), np.where(stages > 1, base, 0), stages - 1
+
+
+def _with_ends(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
+    """The same where embedding, final norm and head count as layers, and what does not divide goes to the earliest
+    stages (Aleph-Alpha/scaling pipeline_partitioning.py, pipe_partition_uniform, and transformer/model/model.py)."""
+    base, extra = np.divmod(job.model.layers + 3, stages)
+    first = np.where(stages > 1, base + (extra > 0) - 1, job.model.layers)
+    return first, np.where(stages > 1, np.maximum(base - 2, 0), 0), stages - 1
 
 
 def _by_cost(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:

@@ -14,8 +14,11 @@ from simtrain.workload.rule import Rule
 from simtrain.workload.shard import Shard
 
 
-def boundary(shard: Shard, name: str, role: Role) -> tuple[Op, ...]:
-    """Messages of one tensor-parallel region in one layer."""
+def boundary(shard: Shard, name: str, role: Role, entered: int = 1) -> tuple[Op, ...]:
+    """Messages of one tensor-parallel region in one layer; `entered`: products whose input's gradient is summed apart.
+
+    Sequence parallelism scatters their sum.
+    """
     plans = shard.plans
     split = (plans.sp == 1) & (plans.tp > 1)
     whole = (plans.sp == 0) & (plans.tp > 1)
@@ -34,7 +37,7 @@ def boundary(shard: Shard, name: str, role: Role) -> tuple[Op, ...]:
         Op(f"{name} gather backward", role, "backward", send("all_gather", 1.0 * split)),
         Op(f"{name} input gathered again", role, "backward", send("all_gather", needed * split, hidden=True)),
         Op(f"{name} scatter backward", role, "backward", send("reduce_scatter", 1.0 * split)),
-        Op(f"{name} reduce backward", role, "backward", send("all_reduce", 1.0 * whole)),
+        Op(f"{name} reduce backward", role, "backward", send("all_reduce", entered * whole)),
     )
 
 
