@@ -94,7 +94,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     called = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     for op, time in zip(block.ops, times, strict=True):
         if isinstance(op.work, Message):
-            called[op.phase] += _checks(op.work, machine) * op.weight
+            called[op.phase] += (_checks(op.work, machine) + _waited([op.work], job, plans)[0]) * op.weight
             if op.work.hidden:
                 beside += time.seconds * op.weight
                 continue
@@ -175,7 +175,10 @@ def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:
 
 
 def _launch(parts: Parts, host: NDArray[np.float64]) -> None:
-    """A block takes no less time than the `host` needs to launch its kernels and to call its collectives."""
+    """A block takes no less time than the `host` needs to launch its kernels and to call its collectives.
+
+    Where the host is behind, so is the last rank at a collective: waits for it come on top.
+    """
     parts[LAUNCH] = np.maximum(host - summed(parts), 0.0)
 
 
@@ -252,10 +255,16 @@ def _messages(works: Sequence[Message], job: Job, machine: Machine, plans: int) 
         if name == "all_to_all":
             size = size * _sent(_stack(chosen, "copies", plans), group, job)
         timed = collectives.collective_seconds(machine.network, name, size, group)
-        wait = job.stack.collective_wait.value * spread(degree) if name in _WAITS else 0.0
-        seconds[rows] = (timed.seconds / link_rate(machine, group) + wait) * times
+        seconds[rows] = timed.seconds / link_rate(machine, group) * times + _waited(chosen, job, plans)
         measured[rows] = timed.measured
     return Timed(seconds, measured)
+
+
+def _waited(works: Sequence[Message], job: Job, plans: int) -> NDArray[np.float64]:
+    """Seconds in which the ranks of collectives wait for the last of them to arrive, shape (works, plans)."""
+    waits = np.array([[work.collective in _WAITS] for work in works])
+    late = spread(_stack(works, "degree", plans)) * _stack(works, "times", plans)
+    return np.asarray(waits * job.stack.collective_wait.value * late)
 
 
 def _sent(copies: NDArray[np.float64], group: Group, job: Job) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from simtrain.price.blocks import Machine, link_rate
 from simtrain.price.collectives import Group
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
+from simtrain.workload.buckets import buckets
 from simtrain.workload.parameters import parameters
 from simtrain.workload.program import Program, StatePart
 from simtrain.workload.strategies.pipeline import Stages
@@ -40,8 +41,9 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
     messages = job.stack.messages
     tensors = np.maximum(part.layout.layers, 1) * messages.layer.value
     for kind in (part.states.dense, part.states.expert):
-        buckets = np.maximum(kind.trained * wire / job.stack.bucket.value, 1)
-        pieces = np.where(late, 1.0, np.where(plans.zero == 3, tensors, buckets))
+        even = kind.trained * wire / job.stack.bucket.value
+        filled = buckets(job, plans, part.layout, wire) if kind is part.states.dense and not job.frozen else even
+        pieces = np.where(late, 1.0, np.where(plans.zero == 3, tensors, np.maximum(filled, 1)))
         listed = pieces * kind.shards * messages.member.value * ((plans.zero == 3) & (kind.parameters > 0))
         reduced = _reduce(machine, kind, kind.trained * wire, pieces, (plans.zero == 0) | late) + listed
         changed = np.where(plans.zero == 3, kind.parameters, kind.trained)

@@ -147,7 +147,7 @@ class Stack(Spec):
     """With the optimizer sharded (ZeRO 1), whether all gradients are all-reduced in one call after the last backward
     pass, and all weights gathered in one; else in buckets beside that pass."""
     bucket: Fact[Size]
-    """Gradient or parameter bucket of one collective."""
+    """Gradient or parameter bucket of one collective, closed by the tensor that fills it."""
     reserve: Fact[Size]
     """Device memory outside the allocator: driver context, libraries, communicators."""
     fragmentation: Fact[Fraction]

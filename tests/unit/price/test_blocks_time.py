@@ -43,7 +43,7 @@ def with_stack(asked: Job, **values: Any) -> Job:
 
 
 ASKED = job("mixtral-8x7b", gpus=32, seq=4096)
-BARE = with_stack(ASKED, tensor=0.0, context=0.0, expert=0.0, launch=0.0)
+BARE = with_stack(ASKED, tensor=0.0, context=0.0, expert=0.0, launch=0.0, collective_wait=0.0)
 PLANS = PlanTable.of([Plan(tp=4, sp=True, cp_ring=2, ep=4, micro_batch=2), Plan(), Plan(tp=8), Plan(cp_head=4)])
 CHECKS = Checks.model_validate(
     {
@@ -124,12 +124,14 @@ def test_two_overlaps_share_the_products_they_hide_behind() -> None:
     assert (shown - hidden)[[TENSOR, EXPERT]].sum() == pytest.approx(shown[MATMUL].sum())
 
 
-def test_ranks_wait_for_the_last_at_a_reduction() -> None:
-    """A gather follows a reduction, so only reductions wait: one spread for each of the layer's."""
+@pytest.mark.parametrize("launch", [0.0, 1.0])
+def test_ranks_wait_for_the_last_at_a_reduction(launch: float) -> None:
+    """A gather follows a reduction, so only reductions wait: a spread for each of the layer's, even host bound."""
     plans = PlanTable.of([Plan(tp=8, sp=True), Plan(tp=8)])
     layer = blocks.layer(Shard(BARE, plans), True, True)
-    still, spread = (timed(with_stack(BARE, collective_wait=wait), layer, plans) for wait in (0.0, 1.0))
-    waited = (spread.forward - still.forward)[TENSOR] / laws.spread(8)
+    waiting = (with_stack(BARE, launch=launch, collective_wait=wait) for wait in (0.0, 1.0))
+    still, spread = (timed(asked, layer, plans).forward.sum(axis=0) for asked in waiting)
+    waited = (spread - still) / laws.spread(8)
     assert waited == pytest.approx([1.0, 1.0])
 
 
@@ -279,7 +281,7 @@ def test_exchange_hides_apart_inside_and_across_domains() -> None:
 
 
 def test_the_host_launches_kernels_for_each_expert() -> None:
-    slow = with_stack(QWEN, launch=1.0)
+    slow = with_stack(QWEN, launch=1.0, collective_wait=0.0)
     known = slow.stack.experts
     assert known is not None
     fewer = with_experts(slow, kernels=0)

@@ -10,6 +10,7 @@ from simtrain.price.kernels import memory_bound
 from simtrain.price.step import SyncTime, hop_seconds, sync_time
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
+from simtrain.workload.buckets import buckets
 from simtrain.workload.parameters import total
 from simtrain.workload.program import Program, program
 from simtrain.workload.strategies.sharding import update_bytes
@@ -33,10 +34,16 @@ def alone(asked: Job, kind: Any, size: float, degree: int, stride: int, pieces: 
     return float(collectives.collective_seconds(on.network, kind, size / pieces, group).seconds) * pieces
 
 
+def pieces(asked: Job) -> float:
+    """Buckets of the whole model's gradients on the wire."""
+    part = described(asked, dp=64).stages
+    return float(buckets(asked, part.spread.rows, part.layout, asked.stack.reduction_bytes.value)[0, 0])
+
+
 def test_unsharded_gradients_are_all_reduced_in_buckets() -> None:
     wire = COUNT * ASKED.stack.reduction_bytes.value
     found = synced(ASKED, dp=64)
-    expected = alone(ASKED, "all_reduce", wire, 64, 1, wire / ASKED.stack.bucket.value)
+    expected = alone(ASKED, "all_reduce", wire, 64, 1, pieces(ASKED))
     assert found.reduction[0, 0] == pytest.approx(expected)
     assert found.gather[0, 0] == 0
 
@@ -45,11 +52,10 @@ def test_unsharded_gradients_are_all_reduced_in_buckets() -> None:
 def test_sharded_optimizer_scatters_then_gathers(zero: int) -> None:
     """ZeRO 1 and 2 (arXiv 1910.02054 section 7): reduce-scatter of gradients, all-gather of updated weights."""
     wire = COUNT * ASKED.stack.reduction_bytes.value
-    pieces = wire / ASKED.stack.bucket.value
     found = synced(ASKED, dp=64, zero=zero, shard_group=64)
-    assert found.reduction[0, 0] == pytest.approx(alone(ASKED, "reduce_scatter", wire, 64, 1, pieces))
+    assert found.reduction[0, 0] == pytest.approx(alone(ASKED, "reduce_scatter", wire, 64, 1, pieces(ASKED)))
     whole = COUNT * ASKED.precision.gathered_weight_bytes
-    assert found.gather[0, 0] == pytest.approx(alone(ASKED, "all_gather", whole, 64, 1, pieces))
+    assert found.gather[0, 0] == pytest.approx(alone(ASKED, "all_gather", whole, 64, 1, pieces(ASKED)))
 
 
 def test_late_gradients_are_all_reduced_in_one_call() -> None:
@@ -59,9 +65,7 @@ def test_late_gradients_are_all_reduced_in_one_call() -> None:
     assert found.reduction[0, 0] == pytest.approx(alone(late, "all_reduce", COUNT * 4, 64, 1, 1))
     assert found.gather[0, 0] == pytest.approx(alone(late, "all_gather", COUNT * 2, 64, 1, 1))
     plain = synced(late, dp=64)
-    assert plain.reduction[0, 0] == pytest.approx(
-        alone(late, "all_reduce", COUNT * 4, 64, 1, COUNT * 4 / late.stack.bucket.value)
-    )
+    assert plain.reduction[0, 0] == pytest.approx(alone(late, "all_reduce", COUNT * 4, 64, 1, pieces(late)))
 
 
 def test_hybrid_sharding_reduces_twice() -> None:
