@@ -89,7 +89,7 @@ class Stack(Spec):
     fused_norm: Fact[bool]
     """Norms are one kernel rather than a kernel for each step."""
     gate_apart: Fact[bool] = usual(False)
-    """Gate and up projections of a feed-forward are two products; tensor ranks sum their input's gradients one by one."""
+    """Gate and up projections of a feed-forward are two products; the gradients of their input are reduced apart."""
     dropout: Fact[bool]
     single_copy: Fact[bool]
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
@@ -131,8 +131,8 @@ class Stack(Spec):
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
     division: Fact[Division] = usual("even")
-    """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by number with
-    embedding, final norm and head counted among them."""
+    """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by number
+    with embedding, final norm and head among them."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
