@@ -20,7 +20,8 @@ def buckets(job: Job, plans: PlanTable, layout: Layout, width: float) -> Stages:
 
     The tensor that fills a bucket closes it and is not divided, so large tensors are buckets of their own (PyTorch
     torch/csrc/distributed/c10d/reducer.cpp compute_bucket_assignment_by_size; NVIDIA/Megatron-LM
-    megatron/core/distributed/param_and_grad_buffer.py). Queries, keys and values are one tensor, as are gate and up.
+    megatron/core/distributed/param_and_grad_buffer.py; both recalled, not opened). Queries, keys and values are one
+    tensor, as are gate and up.
     """
     limit = job.stack.bucket.value / width
     first, last = ends(job, plans, layout)
