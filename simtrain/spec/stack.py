@@ -89,7 +89,7 @@ class Stack(Spec):
     fused_norm: Fact[bool]
     """Norms are one kernel rather than a kernel for each step."""
     gate_apart: Fact[bool] = usual(False)
-    """Gate and up projections of a feed-forward are two products, whose input's gradients tensor ranks sum one by one."""
+    """Gate and up projections are two products; tensor ranks reduce the gradients of their input one by one."""
     dropout: Fact[bool]
     single_copy: Fact[bool]
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
@@ -126,13 +126,17 @@ class Stack(Spec):
     they are not (arXiv 2401.10241 section 4), so that no stage waits for the others at the end of a step."""
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
+    gradients_whole: Fact[bool] = usual(False)
+    """Whether only activations are split so, and gradients go to the stage before as they are."""
+    exchanged_in_turn: Fact[bool] = usual(False)
+    """Whether a stage sends to a neighbour and receives from it one after the other rather than at once."""
     selective: tuple[Literal["core attention", "norm", "activation", "latent up"], ...]
     """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention makes of its latents."""
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
     division: Fact[Division] = usual("even")
-    """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by their number
-    with embedding, final norm and head counted among them."""
+    """How layers are divided over pipeline stages: by number, by the weights of layers and head, or by number with the
+    embedding, final norm and head among them."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
