@@ -243,7 +243,8 @@ def _hops(described: Program, on: Machine) -> Hops:
     inside, between = hop_seconds(on, described)
     leaves, through = crossings(plans, on.network.domain)
     path = through * between + (plans.pp - 1 - through) * inside
-    return Hops(np.where(leaves > 0, between, inside), exchanges(plans), path)
+    times = 2 if described.job.stack.exchanged_in_turn.value else 1
+    return Hops(np.where(leaves > 0, between, inside), times * exchanges(plans), path)
 
 
 def _measured_share(described: Program, priced: dict[str, BlockTime]) -> Array:

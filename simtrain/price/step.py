@@ -110,7 +110,8 @@ def _reduce(machine: Machine, kind: Holding, size: Stages, pieces: Stages, whole
 def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:
     """One microbatch's message to a neighbouring stage inside a scale-up domain, and between two, shape (plans,).
 
-    A message the stack splits over the tensor group is gathered there on arrival (arXiv 2104.04473 section 4.1).
+    A message the stack splits over the tensor group is gathered there on arrival (arXiv 2104.04473 section 4.1); where
+    it splits activations only, the mean of an activation and a gradient.
     """
     size, plans = program.hop_size, program.plans
     split = program.job.stack.scatter_gather.value & (plans.sp == 0) & (plans.tp > 1)
@@ -119,10 +120,13 @@ def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:
         tensor = collectives.group(plans.tp, np.ones_like(plans.tp), machine.network.domain)
         seconds = collectives.collective_seconds(machine.network, "all_gather", size * plans.tp, tensor).seconds
         gathered = np.where(split, seconds / link_rate(machine, tensor), 0.0)
-    pairs = [Group(np.array([2.0]), np.array([local])) for local in (2.0, 1.0)]
-    inside, between = (
-        collectives.collective_seconds(machine.network, "point_to_point", size, pair).seconds / link_rate(machine, pair)
-        for pair in pairs
-    )
-    sent = plans.pp > 1
-    return sent * (inside + gathered), sent * (between + gathered)
+    whole = split & program.job.stack.gradients_whole.value
+    gathered = gathered * np.where(whole, 0.5, 1.0)
+    sizes = np.stack([size, size * np.where(whole, plans.tp, 1)])
+
+    def message(local: float) -> Array:
+        pair = Group(np.array([2.0]), np.array([local]))
+        seconds = collectives.collective_seconds(machine.network, "point_to_point", sizes, pair).seconds
+        return np.asarray((plans.pp > 1) * (seconds.mean(axis=0) / link_rate(machine, pair) + gathered))
+
+    return message(2.0), message(1.0)

@@ -89,7 +89,11 @@ class Stack(Spec):
     fused_norm: Fact[bool]
     """Norms are one kernel rather than a kernel for each step."""
     gate_apart: Fact[bool] = usual(False)
+<<<<<<< HEAD
     """Gate and up projections of a feed-forward are two products; the gradients of their input are reduced apart."""
+=======
+    """Gate and up projections are two products; tensor ranks reduce the gradients of their input one by one."""
+>>>>>>> layouts
     dropout: Fact[bool]
     single_copy: Fact[bool]
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
@@ -126,13 +130,22 @@ class Stack(Spec):
     they are not (arXiv 2401.10241 section 4), so that no stage waits for the others at the end of a step."""
     scatter_gather: Fact[bool]
     """Pipeline messages split over the tensor group and gathered on arrival (SC21 section 4.1)."""
+    gradients_whole: Fact[bool] = usual(False)
+    """Whether only activations are split so, and gradients go to the stage before as they are."""
+    exchanged_in_turn: Fact[bool] = usual(False)
+    """Whether a stage sends to a neighbour and receives from it one after the other rather than at once."""
     selective: tuple[Literal["core attention", "norm", "activation", "latent up"], ...]
     """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention makes of its latents."""
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
     division: Fact[Division] = usual("even")
+<<<<<<< HEAD
     """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by number
     with embedding, final norm and head among them."""
+=======
+    """How layers are divided over pipeline stages: by number, by the weights of layers and head, or by number with the
+    embedding, final norm and head among them."""
+>>>>>>> layouts
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]

@@ -35,7 +35,7 @@ scale-up domain, nodes of one kind adapters."""
 PRIOR: Final = {
     "matmul": 0.10,
     "elementwise": 0.25,
-    "scaleup": 0.25,
+    "scaleup": 0.10,
     "network": 0.50,
     "attention": 0.25,
     "unfused_attention": 0.25,
@@ -163,8 +163,7 @@ class Fit:
         self.measured = np.log([run.step_time for run in runs])
         sweeps = [run.sweep for run in runs]
         self.sweeps, self.sweep = np.unique(sweeps, return_inverse=True)
-        size = np.bincount(self.sweep)[self.sweep]
-        self.weight = 1 / (NOISE * np.sqrt(np.sqrt(size)))
+        self.weight = 1 / (NOISE * np.sqrt(np.sqrt(_alike(runs))))
         self.prior = np.array([PRIOR[number] for _, _, number in self.names])
         highest = [HIGHEST.get(name[2], np.inf) / _start(*name) for name in self.names]
         self.upper = np.log(highest)
@@ -248,6 +247,13 @@ class Fit:
         for kind, name, number in self.names:
             numbers[kind].setdefault(name, {})[number] = float(np.exp(x[self.position[kind, name, number]]))
         return numbers
+
+
+def _alike(runs: Sequence[Measured]) -> NDArray[np.int64]:
+    """Runs of one source and model, which share most of what is wrong with them: together they weigh as their root."""
+    groups = [f"{run.source} {run.job.model.name}" for run in runs]
+    _, group = np.unique(groups, return_inverse=True)
+    return np.asarray(np.bincount(group)[group])
 
 
 def _open(stack: str, number: str) -> bool:

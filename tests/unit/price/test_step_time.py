@@ -152,6 +152,15 @@ def test_hops(sp: bool, stack: str) -> None:
     assert between[0] > inside[0]
 
 
+def test_whole_gradients_go_back_where_activations_are_split() -> None:
+    """A message is the mean of a quarter that is gathered and of all of it."""
+    asked = job("llama-3-8b", gpus=64, stack="megatron-deepspeed")
+    whole = 4096 * 4096 * 2
+    _, between = hop_seconds(uncalibrated(asked), described(asked, tp=4, pp=4, dp=4))
+    there = alone(asked, "point_to_point", whole / 4, 2, 8, 1) + alone(asked, "all_gather", whole, 4, 1, 1)
+    assert between[0] == pytest.approx((there + alone(asked, "point_to_point", whole, 2, 8, 1)) / 2)
+
+
 def test_one_stage_sends_nothing() -> None:
     inside, between = hop_seconds(uncalibrated(ASKED), described(ASKED, dp=64))
     assert inside[0] == between[0] == 0

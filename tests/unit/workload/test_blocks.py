@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jobs import job
 
 from simtrain.spec import load
+from simtrain.spec.base import Fact
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.workload import blocks, passes
@@ -415,3 +416,31 @@ def test_selective_rebuilds_latent_projections() -> None:
     assert value(rebuilt.saved.dropped) == pytest.approx(raised)
     assert {op.name for op in rebuilt.phase("forward") if op.role == "latent up"} == {"key value up", "query up"}
     assert value(layer(job("llama-3-8b", stack="megatron-bridge")).saved.dropped) == 0
+
+
+def stated(asked: Job, **facts: bool) -> Job:
+    """The job on a stack that does so."""
+    update = {name: Fact(value=fact) for name, fact in facts.items()}
+    return asked.model_copy(update={"stack": asked.stack.model_copy(update=update)})
+
+
+@pytest.mark.parametrize(("apart", "sums"), [(False, 1), (True, 2)])
+def test_input_gradients_of_gate_and_up_are_reduced_apart(apart: bool, sums: int) -> None:
+    """Same products in all; without sequence parallelism a reduction for each, with it one of their sum."""
+    found = [layer(stated(job(), gate_apart=apart), tp=4, sp=sp) for sp in (False, True)]
+    reduced = [{op.name: op.work for op in block.ops}["feed-forward reduce backward"] for block in found]
+    assert [value(message.times) for message in reduced if isinstance(message, Message)] == [sums, 0]
+    for phase in ("forward", "backward"):
+        assert flops(found[0], phase, Matmul) == flops(layer(job(), tp=4), phase, Matmul)
+
+
+def test_gathered_logits_are_whole_on_every_rank() -> None:
+    """Each of four ranks multiplies its quarter, gathers 16 bits an entry and reads and keeps all of them."""
+    part, whole = (head(stated(job(), logits_gathered=gathered), tp=4) for gathered in (False, True))
+    ops = [{op.name: op.work for op in block.ops} for block in (part, whole)]
+    sizes = [work.size for named in ops if isinstance(work := named["loss"], Elementwise)]
+    assert value(sizes[1]) == 4 * value(sizes[0])
+    messages = [named["logits gather"] for named in ops]
+    assert [value(message.times) for message in messages if isinstance(message, Message)] == [0, 1]
+    assert value(part.saved.kept) < value(whole.saved.kept)
+    assert flops(part, "forward", Matmul) == flops(whole, "forward", Matmul)

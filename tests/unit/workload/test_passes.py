@@ -38,3 +38,17 @@ def test_passes_cover_every_element() -> None:
     work = passes.norm(2.0, True).over(10.0)
     assert (work.size, work.gradient_size) == (40.0, 60.0)
     assert (work.kernels, work.gradient_kernels) == (1, 1)
+
+
+def test_an_eager_square_has_three_products_in_its_gradient() -> None:
+    """PyTorch's pow_backward: a power, its multiple, their product with the gradient, over 4 bytes an element each.
+
+    Beside them 12 bytes for the weight, 24 for the scale, 4 for the mean, 12 for the sum of gradients, 12 for casts.
+    """
+    assert passes.norm(2.0, False).backward == 12 + 24 + 4 + (8 + 8 + 12) + 12 + 12
+
+
+def test_halves_of_a_rotation_are_written_into_zeros() -> None:
+    """A sum, two products and two halves swapped forward; backward the halves cost two passes and a sum more."""
+    eager = passes.rotary(2.0, False)
+    assert eager.backward == eager.forward + 2.0 * (2 + 3)

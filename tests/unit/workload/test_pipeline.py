@@ -42,7 +42,7 @@ def test_first_stage_by_cost(shape: dict[str, int], pp: int, first: int) -> None
     assert divided(pp, "by cost", **shape).layers[0, 0] == first
 
 
-@pytest.mark.parametrize("division", ["even", "by cost"])
+@pytest.mark.parametrize("division", ["even", "by cost", "with ends"])
 @pytest.mark.parametrize("pp", [1, 2, 3, 5, 7, 8, 16])
 def test_every_layer_and_both_ends_are_held_once(division: str, pp: int) -> None:
     found = divided(pp, division, **SMALL)
@@ -57,3 +57,11 @@ def test_a_head_as_large_as_four_layers() -> None:
     assert found.count[:, 0].tolist() == [1, 2, 3, 1]
     assert found.layers[:, 0].tolist() == [3, 3, 2, 1]
     assert found.position[3, 0] == 6
+
+
+@pytest.mark.parametrize(("pp", "layers"), [(2, (41, 39)), (4, (20, 21, 21, 18)), (8, (10, 11, 11, 10, 10, 10, 10, 8))])
+def test_ends_count_as_layers(pp: int, layers: tuple[int, ...]) -> None:
+    """80 layers, embedding, norm and head are 83: what does not divide goes to the earliest stages."""
+    found = divided(pp, "with ends", layers=80)
+    stages = [found.layers[kind, 0] for kind in range(4) for _ in range(int(found.count[kind, 0]))]
+    assert stages == list(layers)
