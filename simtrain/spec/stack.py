@@ -89,11 +89,7 @@ class Stack(Spec):
     fused_norm: Fact[bool]
     """Norms are one kernel rather than a kernel for each step."""
     gate_apart: Fact[bool] = usual(False)
-<<<<<<< HEAD
     """Gate and up projections of a feed-forward are two products; the gradients of their input are reduced apart."""
-=======
-    """Gate and up projections are two products; tensor ranks reduce the gradients of their input one by one."""
->>>>>>> layouts
     dropout: Fact[bool]
     single_copy: Fact[bool]
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
@@ -139,13 +135,8 @@ class Stack(Spec):
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
     division: Fact[Division] = usual("even")
-<<<<<<< HEAD
     """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by number
     with embedding, final norm and head among them."""
-=======
-    """How layers are divided over pipeline stages: by number, by the weights of layers and head, or by number with the
-    embedding, final norm and head among them."""
->>>>>>> layouts
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]
