@@ -24,7 +24,7 @@ from simtrain.workload.op import Block
 from simtrain.workload.program import Program, program
 from simtrain.workload.strategies.pipeline import crossings, exchanges, splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
-from simtrain.workload.strategies.sharding import reduced_late
+from simtrain.workload.strategies.sharding import kept_whole, reduced_late
 
 Array = NDArray[np.float64]
 HEADROOM: Final = 0.05
@@ -216,7 +216,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     hidden = stack.overlap.pipeline.value
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, hidden, apart)
     gathers, gathering = sync.gather[:, spread], stack.hidden("parameter_gathering")
-    full = full_share(plans, layout.layers[:, spread])
+    full, whole = full_share(plans, layout.layers[:, spread]), kept_whole(job, plans)
     again = gathers * (1 + full) if stack.messages.gathered_to_rebuild.value else gathers
     reduction = exposed_reduction(
         plans,
@@ -224,9 +224,10 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
         sync.reduction[:, spread],
         stage_backward,
         np.where(reduced_late(job, plans), 0.0, stack.hidden("gradient_reduction")),
-        taken=gathered_behind(plans, again, stage_backward, gathering),
+        taken=np.where(whole, 0.0, gathered_behind(plans, again, stage_backward, gathering)),
+        whole=whole,
     )
-    gather = exposed_gather(plans, gathers, again, stage_forward, stage_backward, gathering)
+    gather = exposed_gather(plans, gathers, again, stage_forward, stage_backward, gathering, whole)
     mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp
     idle = np.maximum(run.busy + run.bubble - plans.microbatches * summed(mean), 0.0)
     update = sync.update.max(axis=0)[spread]

@@ -109,10 +109,11 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
             weight += seconds
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
-    backward[TENSOR] += np.maximum(beside - backward[MATMUL] / 2, 0.0)
+    taken = {"forward": np.zeros(plans), "backward": np.minimum(beside, backward[MATMUL] / 2)}
+    backward[TENSOR] += beside - taken["backward"]
     phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
     for phase, parts in phases:
-        _overlap(parts, job, hideable[phase])
+        _overlap(parts, job, hideable[phase], taken[phase])
         _launch(parts, _kernels(block, job, phase) * job.stack.launch.value + called[phase])
     return BlockTime(forward, backward, selective, weight, measured, priced)
 
@@ -133,15 +134,16 @@ def _exchange_overlap(message: Message, job: Job, machine: Machine) -> NDArray[n
     return np.where(group.local >= group.members, inside, across)
 
 
-def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64]) -> None:
+def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64], taken: NDArray[np.float64]) -> None:
     """Hide communication behind the compute it can run beside: all together never more than that compute takes.
 
-    `exchanged`: seconds of expert messages that the stack runs beside compute.
+    `exchanged`: seconds of expert messages that the stack runs beside compute; `taken`: of the products, beside which
+    something hides already.
 
     The exchange of heads stands between projection and attention and hides behind neither (arXiv 2309.14509).
     """
     overlap = job.stack.overlap
-    room = {row: parts[row].copy() for row in (MATMUL, ATTENTION)}
+    room = {MATMUL: parts[MATMUL] - taken, ATTENTION: parts[ATTENTION].copy()}
     for row, beside_it, beside in (
         (TENSOR, overlap.tensor.value * parts[TENSOR], MATMUL),
         (CONTEXT, overlap.context.value * parts[CONTEXT], ATTENTION),

@@ -4,6 +4,7 @@ Stage arrays have shape (representatives, plans), as in workload.strategies.pipe
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from simtrain.spec.plan import PlanTable
 from simtrain.workload.strategies.pipeline import FIRST, GPIPE, INTERLEAVED, ZB_V, Stages, activation_limit, splits
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+NEVER: Final = np.zeros(1, dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def exposed_reduction(
     backward: Stages,
     overlap: float | Array,
     taken: Stages | float = 0.0,
+    whole: Flags = NEVER,
 ) -> Array:
     """Gradient reduction that shows (s): what does not hide behind a backward pass or a later stage's slack.
 
@@ -136,9 +140,9 @@ def exposed_reduction(
     microbatch's backward pass, of which parameter gathering has `taken` a part. A stage at some `position` behind the
     first finishes early and has the drain of the pipeline as slack.
     """
-    rounds = np.where(plans.zero >= 2, plans.microbatches, 1)
+    rounds = np.where((plans.zero >= 2) & ~whole, plans.microbatches, 1)
     once = reduction - np.minimum(overlap * reduction, backward - taken)
-    slack = position * backward[FIRST] / plans.vpp
+    slack = np.where(splits(plans), 0.0, position * backward[FIRST] / plans.vpp)
     last = np.maximum(once - slack, 0.0).max(axis=0)
     return np.asarray((rounds - 1) * once.max(axis=0) + last)
 
@@ -149,13 +153,19 @@ def gathered_behind(plans: PlanTable, gather: Stages, backward: Stages, overlap:
 
 
 def exposed_gather(
-    plans: PlanTable, gather: Stages, again: Stages, forward: Stages, backward: Stages, overlap: float
+    plans: PlanTable,
+    gather: Stages,
+    again: Stages,
+    forward: Stages,
+    backward: Stages,
+    overlap: float,
+    whole: Flags = NEVER,
 ) -> Array:
     """Parameter gathering that shows (s): once after the update (ZeRO 1, 2), or before every pass (ZeRO 3).
 
-    `again` is what the backward pass gathers.
+    `again` is what the backward pass gathers; where weights stay `whole`, they are gathered once a step.
     """
     ahead = gather - np.minimum(overlap * gather, forward)
     back = again - gathered_behind(plans, again, backward, overlap)
     every = plans.microbatches * (ahead + back)
-    return np.asarray(np.where(plans.zero == 3, every, ahead).max(axis=0))
+    return np.asarray(np.where((plans.zero == 3) & ~whole, every, ahead).max(axis=0))

@@ -14,6 +14,7 @@ import numpy as np
 
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.estimate import estimate, machine, passes
+from simtrain.price.profile import UNFUSED
 from simtrain.spec.library import path_of
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.timeline.memory import CLASSES
@@ -100,7 +101,7 @@ def _stage(item: Expressed, printed: Sequence[float]) -> list[Part]:
     plans = PlanTable.of([item.plan])
     on = machine(item.job)
     ours, hops = passes(item.job, plans, on)
-    count = program(item.job, plans, fused_attention=on.attention_kernel != "unfused").stages.layout.count
+    count = program(item.job, plans, fused_attention=on.attention_kernel not in UNFUSED).stages.layout.count
 
     def mean(stages: np.ndarray[Any, np.dtype[np.float64]]) -> float:
         return float(((count * stages).sum(axis=0) / item.plan.pp)[0])

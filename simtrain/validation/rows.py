@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from simtrain.errors import WrongInput
+from simtrain.price.profile import UNFUSED
 from simtrain.spec import load
 from simtrain.spec.base import Evidence, Fact, checked
 from simtrain.spec.hardware import Checks, Cluster
@@ -257,7 +258,7 @@ def _stack(name: str, kernel: str) -> Stack:
     assert change is not None
     update: dict[str, Any] = {}
     own = stack.attention_kernel.value
-    if not (change.keep_fused and own != "unfused"):
+    if not (change.keep_fused and own not in UNFUSED):
         update["attention_kernel"] = _stated(change.attention_kernel, change.reason)
     if change.fused_norm is not None:
         update["fused_norm"] = _stated(change.fused_norm, change.reason)
@@ -280,4 +281,4 @@ def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
 
 
 def _stated(value: Any, reason: str) -> Fact[Any]:
-    return Fact(value=value, source=f"the run's own words: {reason}", evidence=Evidence.DATA_SHEET)
+    return Fact(value=value, source=f"for runs that say so: {reason}", evidence=Evidence.ASSUMED)

@@ -54,9 +54,13 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
         dropout = shard.job.stack.dropout.value
         softmax = _softmax(shard, scores, heads)
         ops = (
-            *both_ways("scores", "core attention", Matmul(query, sequence, head_dim, batch * heads)),
+            *both_ways("scores", "core attention", Matmul(query, sequence, head_dim, batch * heads, sensitive=True)),
             *both_ways("softmax", "core attention", softmax),
-            *both_ways("weighted values", "core attention", Matmul(query, value_dim, sequence, batch * heads)),
+            *both_ways(
+                "weighted values",
+                "core attention",
+                Matmul(query, value_dim, sequence, batch * heads, sensitive=True),
+            ),
             *both_ways("heads joined", "core attention", Elementwise(2 * output, 2 * output)),
         )
         kept = scores * (2 * width + 1 if dropout else width)

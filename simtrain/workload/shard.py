@@ -44,7 +44,7 @@ class Shard:
 
         Each is narrowed once a microbatch and read by two products; weights once a step (NVIDIA Transformer Engine).
         """
-        size = self.job.precision.quantise_bytes
+        size = self.job.precision.quantise_bytes * (1 - self.job.precision.wide_layers)
         if not size:
             return ()
         moved = Elementwise(size * np.asarray(entering), size * np.asarray(leaving))

@@ -74,7 +74,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     between = halves * copies * ffn * width
     activated = copies * ffn * precision.matmul_input_bytes * read_again
     returned = sent
-    dropped = activated * stack.rebuilt("activation")
+    dropped = activated * stack.rebuilt("activation") + between * stack.rebuilt("projection")
     return ops, Saved(inputs + between + activated + returned, dropped)
 
 

@@ -114,10 +114,10 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     )
     copies = precision.gathered_weight_bytes if job.frozen else precision.weight_bytes
     trained = dense.trained + expert.trained
-    whole = (plans.zero == 3) & (plans.pp > 1) & job.stack.whole_in_pipeline.value
+    whole = kept_whole(job, plans)
     copied = trained * job.stack.reduction_copy.value * ((plans.dp * plans.cp > 1) & (plans.zero < 2))
     reduced = max(job.stack.reduction_bytes.value, gradient)
-    single = job.stack.single_copy.value and precision.master_bytes > 0
+    single = job.stack.single_copy.value and precision.master_bytes > 0 and not job.frozen
     return States(
         weights=bytes_of("weights", 0.0 if single else copies),
         gradients=np.where(whole, trained * reduced, bytes_of("gradients", gradient_bytes(job)) + copied),
@@ -126,6 +126,11 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
         dense=dense,
         expert=expert,
     )
+
+
+def kept_whole(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
+    """Whether sharded weights stay gathered, and gradients whole, from microbatch to microbatch."""
+    return np.asarray((plans.zero == 3) & (plans.pp > 1) & job.stack.whole_in_pipeline.value)
 
 
 def reduced_late(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
