@@ -103,6 +103,7 @@ def _own(path: Path, out: Path | None, as_json: bool, problems: "list[Problem]")
 def _published(folder: Path | None, dry_run: bool, as_json: bool) -> None:
     """The numbers of profiles/calibration."""
     from simtrain.cli.output import console, print_json, progress
+    from simtrain.errors import Problem, WrongInput
     from simtrain.spec.calibration import FOLDER
     from simtrain.spec.library import path_of
     from simtrain.validation.calibrate import Fit, measured_runs
@@ -113,6 +114,8 @@ def _published(folder: Path | None, dry_run: bool, as_json: bool) -> None:
 
     found = corpus(folder)
     runs = measured_runs(found)
+    if not runs:
+        raise WrongInput([Problem("FOLDER", str(folder), "holds no timed run that can be expressed")])
     with progress("fitting") as update:
         fitted = Fit(runs).solve(update)
     memory = allocators(found)

@@ -60,7 +60,7 @@ def table(name: str) -> dict[str, Any]:
 
 @functools.cache
 def device_rates(*names: str | None) -> DeviceRates:
-    """Each rate of the first of these (profile, device, silicon, architecture) that has it; else the median of all."""
+    """Each rate of the first of these (node, profile, device, silicon, architecture) that has it; else the median."""
     known = table(DEVICES)
     found: dict[str, Any] = {}
     for name in (*filter(None, names), DEFAULT):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from simtrain.spec.base import (
     CarbonIntensity,
@@ -40,6 +40,14 @@ class Device(Spec):
     """Streaming multiprocessors (NVIDIA) or compute units (AMD)."""
     profile: str | None = None
     """Folder under profiles/devices/ whose measurements hold for this device; None: its own name."""
+
+    @field_validator("idle_power")
+    @classmethod
+    def _below_the_limit(cls, idle: Fact[float] | None, info: ValidationInfo) -> Fact[float] | None:
+        limit = info.data.get("power_limit")
+        if idle is not None and limit is not None and idle.value >= limit.value:
+            raise ValueError(f"{idle.value} W must be below the limit, {limit.value} W")
+        return idle
 
 
 class Scaleup(Spec):

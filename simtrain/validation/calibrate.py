@@ -58,8 +58,8 @@ HIGHEST: Final = {
     "attention": 1.2,
     "unfused_attention": 1.2,
 }
-"""No rate may pass the data sheet: tables and laws reach some 80 to 90 % of peak (profiles/devices). A training library
-is no faster than the ones the tables were measured with."""
+"""Tables and laws reach some 80 to 90 % of the data sheet (profiles/devices), so these end about there. A training
+library is no faster than the ones the tables were measured with."""
 EDGE: Final = 1e-9
 """Room the bounded solver needs around a number that lies on its bound."""
 DIFFERENCE: Final = 0.02

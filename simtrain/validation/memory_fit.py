@@ -127,7 +127,7 @@ def observed_runs(found: Corpus) -> list[Observed]:
     stacks: dict[str, list[dict[str, Any]]] = {}
     for items in jobs.values():
         stacks.setdefault(items[0].job.stack.name, []).extend(_told(items))
-    return [_together(name, told) for name, told in sorted(stacks.items())]
+    return [_together(name, told) for name, told in sorted(stacks.items()) if told]
 
 
 def _told(items: Sequence[Expressed]) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from simtrain.validation.rows import SCHEDULES
 from simtrain.validation.setup import setup
 
 Array = NDArray[np.float64]
-JOB: Final = ("model", "cluster", "gpus", "seq", "global_batch", "precision", "optimizer", "stack")
+JOB: Final = ("model", "cluster", "gpus", "seq", "global_batch", "precision", "optimizer", "stack", "adapter_rank")
 PLAIN: Final = {
     **dict.fromkeys(("tp", "pp", "vpp", "cp", "ulysses", "ep", "etp", "micro_batch"), "1"),
     **dict.fromkeys(("zero", "full_layers"), "0"),
@@ -41,6 +41,12 @@ LAYOUT: Final = (*PLAIN, "sp", "shard_group", "schedule")
 NEEDED: Final = ("model", "gpus", "global_batch", "step_s")
 COLUMNS: Final = tuple(dict.fromkeys((*JOB, *LAYOUT, *corpus.COLUMNS)))
 """Those of runs.csv are known too; what describes no job and no layout is not read."""
+UNSAID: Final = (
+    ("task", ("", "pretrain", "sft"), "of a LoRA run state adapter_rank instead"),
+    ("fsdp", ("", "false", "0"), "state zero = 3 instead"),
+    ("offload", ("", "none", "no", "false"), "leave the row out"),
+)
+"""Columns of runs.csv that change what a run is, what they may hold, and what to do else."""
 YES: Final = {"true": True, "1": True, "yes": True, "": False, "false": False, "0": False, "no": False}
 SPREAD: Final = 0.15
 """How far (standard deviation of the logarithm) all runs of a stack on a device may lie from the shipped calibration:
@@ -123,6 +129,11 @@ def _run(cells: Mapping[str, str], where: str, folder: Path) -> OwnRun:
         problems.append(Problem("step_s", cells["step_s"], "must be the measured seconds of a step, above 0"))
     if cells.get("status", "") not in ("", "ok"):
         problems.append(Problem("status", cells["status"], "is a run without a step time", "leave the row out"))
+    problems += [
+        Problem(name, cells[name], "cannot be said of a run of your own", hint)
+        for name, plain, hint in UNSAID
+        if cells.get(name, "").lower() not in plain
+    ]
     if cells.get("sp", "").lower() not in YES:
         problems.append(Problem("sp", cells["sp"], "must be true or false"))
     layout = _layout(cells)

@@ -191,6 +191,11 @@ def problems(tmp_path: Path, text: str) -> dict[str, str]:
     return {problem.where: problem.rule + " " + problem.hint for problem in caught.value.problems}
 
 
+def test_a_device_idles_below_its_limit(tmp_path: Path) -> None:
+    text = 'nodes = 1\n' + FABRIC + NODE + DEVICE.replace('"500 W"', '"500 W"\nidle_power = "600 W"')
+    assert "below the limit" in " ".join(problems(tmp_path, text).values())
+
+
 def test_own_cluster_of_a_shipped_node(tmp_path: Path) -> None:
     mine = own(tmp_path, 'node = "dgx-h100"\nnodes = 4\nprice = "2 USD/h"\n' + FABRIC)
     assert mine.name == "mine"

@@ -98,6 +98,24 @@ def test_parameters_are_gathered_before_every_pass_under_stage_3() -> None:
     assert exposed_gather(plans, gather, gather, passes, passes, overlap=1.0).tolist() == [0.5, 0.5 * 2 * 4]
     twice = exposed_gather(plans, gather, 2 * gather, passes, passes, overlap=1.0)
     assert twice.tolist() == [0.5, 0.5 * 3 * 4]
+    kept = np.array([True, True])
+    assert exposed_gather(plans, gather, gather, passes, passes, 1.0, whole=kept).tolist() == [0.5, 0.5]
+
+
+def test_gradients_kept_whole_are_reduced_once() -> None:
+    plans = PlanTable.of([Plan(dp=2, zero=3, shard_group=2, global_batch=8)])
+    stage = np.array([[3.0], [0.0], [0.0], [0.0]])
+    once = exposed_reduction(plans, np.zeros((4, 1)), stage, stage, overlap=0.0, whole=np.array([True]))
+    assert once[0] == pytest.approx(3.0)
+
+
+def test_only_a_draining_pipeline_has_slack_for_reductions() -> None:
+    """The last stage of 1F1B is done early; of zero-bubble schedules it has weight gradients left."""
+    plans = PlanTable.of([Plan(pp=4, dp=2, schedule=schedule, global_batch=16) for schedule in ("1f1b", "zb-1p")])
+    position = np.array([[0.0], [1.0], [1.0], [3.0]]) * np.ones(2)
+    reduction = np.array([[0.0], [0.0], [0.0], [3.0]]) * np.ones(2)
+    shown = exposed_reduction(plans, position, reduction, np.ones((4, 2)), overlap=0.0)
+    assert shown.tolist() == [0.0, 3.0]
 
 
 def test_zero_bubble_schedules_split_their_backward_passes() -> None:

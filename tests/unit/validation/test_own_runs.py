@@ -109,6 +109,14 @@ def test_every_problem_of_every_row_is_told(tmp_path: Path) -> None:
         assert words in told
 
 
+def test_runs_that_cannot_be_said_are_refused(tmp_path: Path) -> None:
+    header = HEADER + ",task,fsdp,offload"
+    with pytest.raises(WrongInput) as wrong:
+        read(file(tmp_path, ROWS[0] + "7.1,lora,true,cpu", header=header))
+    told = "\n".join(map(str, wrong.value.problems))
+    assert all(words in told for words in ("task = 'lora'", "fsdp = 'true'", "offload = 'cpu'"))
+
+
 def test_columns_that_are_missing_or_unknown(tmp_path: Path) -> None:
     with pytest.raises(WrongInput) as wrong:
         read(file(tmp_path, "llama-3-8b,16,9", header="model,gpus,steps_s"))

@@ -60,6 +60,14 @@ def test_frozen_weights_are_held_and_gathered_but_not_reduced() -> None:
     assert part.gathered.max() < whole.gathered.max()
 
 
+def test_a_single_copy_of_frozen_weights_is_still_held() -> None:
+    """FSDP keeps full-precision weights as the optimizer's; frozen ones have no optimizer and stay as they are."""
+    plans = PlanTable.of([Plan(dp=8, zero=3, shard_group=8, global_batch=64)])
+    asked = frozen(job("llama-3-8b", gpus=8, stack="torchtitan"))
+    held = program(asked, plans, True).stages.states
+    assert held.weights[0, 0] == pytest.approx(2 * held.dense.parameters[0, 0] / 8)
+
+
 def test_inputs_that_only_a_weight_gradient_reads_are_not_kept() -> None:
     """Feed-forward: the norm's and the activation's output go; the adapters keep a dropped copy of theirs."""
     asked = job("llama-2-70b", seq=1024)
