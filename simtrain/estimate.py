@@ -197,7 +197,6 @@ def _stages(
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     added = accumulation[:, spread]
     backward[0 if total else ELEMENTWISE] += added
-    forward[0 if total else LAUNCH] += described.job.stack.microbatch_overhead.value
     return Passes(forward, backward, weight + added)
 
 
@@ -210,6 +209,7 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     split = bool(splits(plans).any())
     stage = _stages(described, priced, sync.accumulation, total, split)
     forward, backward = stage.forward, stage.backward
+    forward[0 if total else LAUNCH] += stack.microbatch_overhead.value
     stage_forward, stage_backward = summed(forward), summed(backward)
     hops = _hops(described, on)
     apart = Apart(stage.weight, waiting_share(described), not stack.post_validation) if split else None

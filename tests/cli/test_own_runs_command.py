@@ -7,9 +7,9 @@ import pytest
 from conftest import Run
 
 RUNS = """model,cluster,gpus,seq,global_batch,tp,sp,zero,micro_batch,recompute,step_s
-llama-3-8b,dgx-h100,16,8192,128,1,,3,1,selective,7.1
-llama-3-8b,dgx-h100,16,8192,128,2,true,1,1,,7.4
-llama-3-8b,dgx-h100,32,8192,128,1,,3,1,selective,3.7
+llama-3-8b,dgx-h100,16,8192,128,1,,3,1,selective,9.2
+llama-3-8b,dgx-h100,16,8192,128,2,true,1,1,,9.6
+llama-3-8b,dgx-h100,32,8192,128,1,,3,1,selective,4.8
 """
 JOB = ("llama-3-8b", "dgx-h100", "--gpus", "16", "--seq", "8192", "--global-batch", "128", "--zero", "3")
 
