@@ -250,7 +250,8 @@ def with_experts(asked: Job, **values: Any) -> Job:
     return asked.model_copy(update={"stack": stack})
 
 
-QWEN = with_stack(job("qwen-3-30b-a3b", gpus=32, stack="megatron-bridge", precision="fp8-mixed"), launch=0.0, collective_wait=0.0)
+MOE = job("qwen-3-30b-a3b", gpus=32, stack="megatron-bridge", precision="fp8-mixed")
+QWEN = with_stack(MOE, launch=0.0, collective_wait=0.0)
 """Eight of 128 experts a token; a node holds eight ranks."""
 SPREAD = PlanTable.of([Plan(ep=8, dp=32, micro_batch=8), Plan(ep=32, dp=32, micro_batch=8)])
 """Expert groups within a node, and over four."""
