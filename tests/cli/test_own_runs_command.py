@@ -52,7 +52,7 @@ def test_dry_run_writes_nothing(run: Run, tmp_path: Path) -> None:
 
 def test_wrong_rows_and_wrong_options_are_told_together(run: Run, tmp_path: Path) -> None:
     mine = tmp_path / "mine.csv"
-    mine.write_text(RUNS.replace("7.4", "fast").replace("3.7", "-1"), encoding="utf-8")
+    mine.write_text(RUNS.replace("9.6", "fast").replace("4.8", "-1"), encoding="utf-8")
     answer = run("calibrate", "--runs", str(mine), "-o", str(tmp_path / "none" / "mine.toml"))
     assert (answer.code, answer.out) == (2, "")
     for words in ("line 3 step_s = 'fast'", "line 4 step_s = '-1'", "--out"):
