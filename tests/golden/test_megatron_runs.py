@@ -58,21 +58,7 @@ def errors(prefix: str) -> dict[str, float]:
     return {row["id"]: predicted(row) / float(row["step_s"]) - 1 for row in rows}
 
 
-MISSED = pytest.mark.xfail(
-    strict=True,
-    reason="3.2 % since the calibration of 2026-11-24: 22B is too slow, 175B 3 % too fast; not yet explained",
-)
-
-
-@pytest.mark.parametrize(
-    ("prefix", "count", "each"),
-    [
-        ("seqsel-t5-175b", 2, 0.03),
-        ("seqsel-t5-22b-selective", 1, 0.03),
-        pytest.param("seqsel-t5-22b-full", 1, 0.03, marks=MISSED),
-        ("megatron-sc21-t1", 10, 0.07),
-    ],
-)
+@pytest.mark.parametrize(("prefix", "count", "each"), [("seqsel-t5", 4, 0.03), ("megatron-sc21-t1", 10, 0.07)])
 def test_step_times(prefix: str, count: int, each: float) -> None:
     found = errors(prefix)
     assert len(found) == count
