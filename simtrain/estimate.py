@@ -216,8 +216,9 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     hidden = stack.overlap.pipeline.value
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, hidden, apart)
     gathers, gathering = sync.gather[:, spread], stack.hidden("parameter_gathering")
-    full, whole = full_share(plans, layout.layers[:, spread]), kept_whole(job, plans)
-    again = gathers * (1 + full) if stack.messages.gathered_to_rebuild.value else gathers
+    whole, again = kept_whole(job, plans), gathers
+    if stack.messages.gathered_to_rebuild.value:
+        again = gathers * (1 + full_share(plans, layout.layers[:, spread]))
     reduction = exposed_reduction(
         plans,
         layout.position[:, spread],
