@@ -1,0 +1,56 @@
+"""Seconds of everything one step of one plan is made of: what the replay is given."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+NO_SECONDS: Final = np.zeros((1, 1))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Data-parallel communication of one kind, shape (stages, chunks), and how it hides."""
+
+    seconds: Array = field(default_factory=lambda: NO_SECONDS)
+    """Of one round: of a step, or with `every` of a pass."""
+    hidden: float = 0.0
+    """Share that runs beside the pass it belongs to; the rest stands alone."""
+    every: bool = False
+    """Once for each microbatch, not once a step."""
+    again: Array = field(default_factory=lambda: NO_SECONDS)
+    """Of one round that a backward pass needs, with `every`."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """One plan on its stages. Passes have shape (categories, stages, chunks), what stands alone (stages,)."""
+
+    forward: Array
+    backward: Array
+    """Without the weights' gradients."""
+    weight: Array
+    hops: Array
+    """One message from each stage to the next (the last: to the first), shape (stages,)."""
+    shown: float = 1.0
+    """Share of a message in which its sender does nothing else."""
+    gather: Traffic = field(default_factory=Traffic)
+    reduction: Traffic = field(default_factory=Traffic)
+    buckets: int = 1
+    """Pieces a traffic of one round a step moves in."""
+    update: Array = field(default_factory=lambda: np.zeros(1))
+    tied: float = 0.0
+    """Sum of tied embeddings' gradients between both ends."""
+    overhead: float = 0.0
+    """Host time of a step outside the model."""
+    synchronous: bool = True
+    """Whether no stage updates its weights before all have their gradients."""
+    flushed: bool = True
+    """Whether the pipeline drains at the end of a step."""
+
+    def pass_seconds(self) -> Array:
+        """Of each phase, in order.PHASES, shape (phases, stages, chunks)."""
+        forward, backward, weight = (parts.sum(axis=0) for parts in (self.forward, self.backward, self.weight))
+        return np.stack([forward, backward + weight, backward, weight])

@@ -1,0 +1,137 @@
+"""A replayed step: its length, and what each rank's share of it is spent on."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.timeline.build import build
+from simtrain.timeline.costs import Costs
+from simtrain.timeline.graph import (
+    COMPUTE,
+    DATA,
+    GATHER,
+    KNOWN,
+    MESSAGE,
+    OPTIMIZER,
+    OVERHEAD,
+    REDUCTION,
+    UPDATE,
+    Graph,
+)
+from simtrain.timeline.order import NONE, PHASES, Order
+from simtrain.timeline.replay import Times, replay
+
+Array = NDArray[np.float64]
+ALONE: Final = (
+    "bubble",
+    "pipeline communication",
+    "gradient reduction",
+    "parameter gathering",
+    "optimizer",
+    "step overhead",
+)
+"""What a rank's seconds go to beside the categories of its passes; the bubble is all other idling."""
+BUBBLE, SENDING, REDUCING, GATHERING, UPDATING, BESIDES = range(len(ALONE))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of one plan."""
+
+    order: Order
+    costs: Costs
+    graph: Graph
+    times: Times
+    seconds: float
+    terms: Array
+    """Seconds by category of the costs and by ALONE, shape (categories + len(ALONE), ranks); a column makes a step."""
+
+
+def step(order: Order, costs: Costs, slowdown: Array | None = None) -> Step:
+    """Replay one step; WrongInput where the order never ends. `slowdown`: see build.
+
+    Where stages wait for one another before they update, a step lasts until the last is done. Where they do not, each
+    begins the next step at once, and a step lasts as long as the slowest takes from its first pass to its last update.
+    """
+    graph = build(order, costs, slowdown)
+    times = replay(graph)
+    begin, end = _span(graph, times, costs)
+    seconds = float((end - begin).max())
+    return Step(order, costs, graph, times, seconds, _terms(graph, times, costs, begin, end, seconds))
+
+
+def _streams(graph: Graph, kind: int) -> slice:
+    """All operations of one kind of stream."""
+    ranks = graph.ranks
+    return slice(int(graph.first[kind * ranks]), int(graph.first[(kind + 1) * ranks]))
+
+
+def _span(graph: Graph, times: Times, costs: Costs) -> tuple[Array, Array]:
+    """When every rank begins and ends, shape (ranks,)."""
+    ranks = graph.ranks
+    end = times.end[graph.first[OPTIMIZER * ranks + 1 : (OPTIMIZER + 1) * ranks + 1] - 1]
+    if costs.synchronous:
+        return np.zeros(ranks), end
+    begin = times.start[graph.first[COMPUTE * ranks : (COMPUTE + 1) * ranks]]
+    data = _streams(graph, DATA)
+    np.minimum.at(begin, graph.rank[data], times.start[data])
+    return begin, end
+
+
+def _terms(graph: Graph, times: Times, costs: Costs, begin: Array, end: Array, seconds: float) -> Array:
+    ranks = graph.ranks
+    alone = np.zeros((len(ALONE), ranks))
+    compute = _streams(graph, COMPUTE)
+    rank, blocked = graph.rank[compute], graph.blocked[compute]
+    alone[SENDING] = np.bincount(rank, blocked, ranks)
+    for term, gap in zip((BUBBLE, SENDING, REDUCING, GATHERING), _waits(graph, times, begin), strict=True):
+        alone[term] += np.bincount(rank, gap, ranks)
+    done = times.end[graph.first[COMPUTE * ranks + 1 : (COMPUTE + 1) * ranks + 1] - 1]
+    known = _at(graph, times.end, KNOWN)
+    if costs.synchronous:
+        alone[BUBBLE] += done.max() - done
+        alone[REDUCING] += known.max() - done.max()
+    else:
+        alone[REDUCING] += known - done
+    alone[UPDATING] = _at(graph, graph.seconds, UPDATE)
+    alone[BESIDES] = _at(graph, graph.seconds, OVERHEAD)
+    alone[BUBBLE] += seconds - (end - begin)
+    return np.concatenate([_busy(graph, costs), alone])
+
+
+def _at(graph: Graph, values: Array, kind: int) -> Array:
+    """A value of the one operation of a kind that every rank has, shape (ranks,)."""
+    stream = _streams(graph, OPTIMIZER)
+    return np.asarray(values[stream][graph.kind[stream] == kind])
+
+
+def _busy(graph: Graph, costs: Costs) -> Array:
+    """Seconds of passes by category, shape (categories, ranks)."""
+    compute = _streams(graph, COMPUTE)
+    stages, chunks = costs.forward.shape[1:]
+    passes = graph.seconds[compute] - graph.blocked[compute]
+    code = (graph.kind[compute] * graph.ranks + graph.rank[compute]) * chunks + graph.chunk[compute]
+    taken = np.bincount(code, passes, len(PHASES) * graph.ranks * chunks).reshape(len(PHASES), graph.ranks, chunks)
+    parts = np.stack([costs.forward, costs.backward + costs.weight, costs.backward, costs.weight])
+    whole = parts.sum(axis=1, keepdims=True)
+    share = np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0)
+    of_replicas = taken.reshape(len(PHASES), -1, stages, chunks)
+    return np.asarray(np.einsum("pksc,prsc->krs", share, of_replicas).reshape(parts.shape[1], -1))
+
+
+def _waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array, Array]:
+    """Seconds every pass came later than the one before allowed: in a bubble, for a message, a reduction, a gather."""
+    compute = _streams(graph, COMPUTE)
+    start, rank = times.start[compute], graph.rank[compute]
+    before = np.concatenate([[0.0], times.end[compute][:-1]])
+    opens = graph.first[COMPUTE * graph.ranks : (COMPUTE + 1) * graph.ranks]
+    before[opens] = begin
+    gap = np.maximum(start - before, 0.0)
+    bound = times.binding[compute]
+    kind = np.where(bound == NONE, NONE, graph.kind[bound])
+    sent = np.where(kind == MESSAGE, graph.seconds[bound], np.where(kind < MESSAGE, graph.blocked[bound], 0.0))
+    travels = np.where((bound != NONE) & (graph.rank[bound] != rank) | (kind == MESSAGE), np.minimum(gap, sent), 0.0)
+    reduces, gathers = np.where(kind == REDUCTION, gap, 0.0), np.where(kind == GATHER, gap, 0.0)
+    return gap - travels - reduces - gathers, travels, reduces, gathers
