@@ -15,6 +15,11 @@ NOT, PHASE, ALL = range(3)
 
 def order(stages: int, chunks: int, microbatches: int, pace: Pace) -> Order:
     """The shortest found to fit `pace`, a chunk's; a stage holds p microbatches, as the first does under 1F1B."""
+    return searched(stages, chunks, microbatches, pace)[0]
+
+
+def searched(stages: int, chunks: int, microbatches: int, pace: Pace) -> tuple[Order, float]:
+    """The same with the seconds it takes."""
     place = folded(stages, chunks)
     both = pace.backward + pace.weight
     found = [
@@ -23,8 +28,8 @@ def order(stages: int, chunks: int, microbatches: int, pace: Pace) -> Order:
         for deep_first in (True, False)
         for queued in (NOT, PHASE, ALL)
     ]
-    table = min(found, key=lambda one: one[1])[0]
-    return Order(table[..., 0], table[..., 1], table[..., 2], place)
+    table, length = min(found, key=lambda one: one[1])
+    return Order(table[..., 0], table[..., 1], table[..., 2], place), length
 
 
 @njit(cache=True)
