@@ -63,9 +63,7 @@ class MatmulLaw:
     element_bytes: float
     correction: Correction | None = None
 
-    def seconds(
-        self, m: Array, n: Array, k: Array, batch: Array | float = 1.0, launch: float | None = None
-    ) -> Array:
+    def seconds(self, m: Array, n: Array, k: Array, batch: Array | float = 1.0, launch: float | None = None) -> Array:
         """Seconds by the law alone; `launch` replaces that of the tables, which were timed a kernel at a time."""
         return np.asarray(
             matmul_seconds(

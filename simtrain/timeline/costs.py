@@ -8,6 +8,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 NO_SECONDS: Final = np.zeros((1, 1))
+ALONE: Final = (
+    "bubble",
+    "pipeline communication",
+    "gradient reduction",
+    "parameter gathering",
+    "optimizer",
+    "step overhead",
+)
+"""What a stage's seconds go to beside the categories of its passes; the bubble is all other idling."""
 
 
 @dataclass(frozen=True)

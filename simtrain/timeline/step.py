@@ -1,13 +1,12 @@
 """A replayed step: its length, and what each rank's share of it is spent on."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.timeline.build import build
-from simtrain.timeline.costs import Costs
+from simtrain.timeline.costs import ALONE, Costs
 from simtrain.timeline.graph import (
     COMPUTE,
     DATA,
@@ -24,15 +23,6 @@ from simtrain.timeline.order import NONE, PHASES, Order
 from simtrain.timeline.replay import Times, replay
 
 Array = NDArray[np.float64]
-ALONE: Final = (
-    "bubble",
-    "pipeline communication",
-    "gradient reduction",
-    "parameter gathering",
-    "optimizer",
-    "step overhead",
-)
-"""What a rank's seconds go to beside the categories of its passes; the bubble is all other idling."""
 BUBBLE, SENDING, REDUCING, GATHERING, UPDATING, BESIDES = range(len(ALONE))
 
 

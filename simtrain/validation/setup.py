@@ -110,9 +110,7 @@ class Setup(Spec):
             return next((s.stack for s in self.software if s.software in words), self.default.stack.value)
         source = self.sources[row.source]
         chosen = (
-            s.stack
-            for s in source.stacks
-            if row.software.startswith(s.software) and (not s.gpus or row.gpu in s.gpus)
+            s.stack for s in source.stacks if row.software.startswith(s.software) and (not s.gpus or row.gpu in s.gpus)
         )
         return next(chosen, source.stack.value)
 

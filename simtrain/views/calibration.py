@@ -63,9 +63,7 @@ def calibration_document(
     return {"format_version": FORMAT_VERSION, "sources": by_source(runs, fitted), "memory": by_stack(memory), **files}
 
 
-def print_calibration(
-    console: Console, runs: list[Measured], fitted: Fitted, memory: Sequence[Allocator]
-) -> None:
+def print_calibration(console: Console, runs: list[Measured], fitted: Fitted, memory: Sequence[Allocator]) -> None:
     """Errors by source, then the numbers."""
     table = Table(title="Step-time error (left out: predicted from the other sweeps)", title_justify="left", box=None)
     for heading in ("source", "runs", "fitted", "left out", "median", "90 % within"):

@@ -1,4 +1,4 @@
-"""The only wiring of the stages: job and plans in, time, memory and their make-up out."""
+"""Time, memory and their make-up of many plans, in closed form."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,23 +6,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.laws.power import capped_clock
-from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, LAUNCH, BlockTime, Machine, block_time, summed
-from simtrain.price.collectives import network
-from simtrain.price.profile import UNFUSED, attention_kernel, profile
-from simtrain.price.step import hop_seconds, sync_time
+from simtrain.estimate.passes import hops, priced, stage_passes
+from simtrain.price.blocks import CATEGORIES, LAUNCH, BlockTime, Machine, summed
+from simtrain.price.step import sync_time
 from simtrain.price.uncertainty import relative_width
-from simtrain.spec import load
-from simtrain.spec.calibration import device_rates, left_out
-from simtrain.spec.hardware import Device
+from simtrain.spec.calibration import left_out
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
-from simtrain.timeline.closed_form import Apart, Hops, exposed_gather, exposed_reduction, gathered_behind, pipeline
+from simtrain.timeline.closed_form import Apart, exposed_gather, exposed_reduction, gathered_behind, pipeline
+from simtrain.timeline.costs import ALONE
 from simtrain.timeline.memory import Memory, memory, waiting_share
 from simtrain.workload.flops import model_flops
 from simtrain.workload.op import Block
-from simtrain.workload.program import Program, program
-from simtrain.workload.strategies.pipeline import crossings, exchanges, splits
+from simtrain.workload.program import Program
+from simtrain.workload.strategies.pipeline import splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 from simtrain.workload.strategies.sharding import kept_whole, reduced_late
 
@@ -30,17 +27,7 @@ Array = NDArray[np.float64]
 HEADROOM: Final = 0.05
 """Share of a device's memory that ranked plans leave free: a judgement, as predicted peaks are off by more than that in
 three of the five published sources with a memory figure (`simtrain score`)."""
-WIDEST_FUSED: Final = 2
-"""Bytes of the widest element fused attention takes: FlashAttention is 16-bit (arXiv 2205.14135)."""
-TERMS: Final = (
-    *CATEGORIES,
-    "bubble",
-    "pipeline communication",
-    "gradient reduction",
-    "parameter gathering",
-    "optimizer",
-    "step overhead",
-)
+TERMS: Final = (*CATEGORIES, *ALONE)
 """What a step's seconds are spent on, in the mean over stages; the bubble is all idling, uneven stages included."""
 
 
@@ -93,54 +80,18 @@ class Detail:
     """FLOP of one step, recomputation included."""
 
 
-@dataclass(frozen=True)
-class Passes:
-    """Seconds of one microbatch, shape ([categories,] representatives, plans)."""
-
-    forward: Array
-    backward: Array
-    """Rebuilt activations and both gradients."""
-    weight: Array
-    """Of `backward`, the weights' gradients, which could wait; shape (representatives, plans)."""
-
-
-def machine(job: Job) -> Machine:
-    """Profile, network and attention kernel of a job."""
-    described = job.cluster.device
-    device = profile(described)
-    wide = job.precision.activation_bytes > WIDEST_FUSED
-    wanted = "unfused" if wide else job.stack.attention_kernel.value
-    return Machine(
-        profile=device,
-        network=network(job.cluster, job.domain),
-        attention_kernel=attention_kernel(device, wanted),
-        clock=_clock(described),
-        rates=device_rates(
-            job.cluster.node.name, described.profile, described.name, described.silicon, described.architecture
-        ),
-    )
-
-
-def _clock(device: Device) -> float:
-    """Sustained clock over that of the device the kernels were measured on."""
-    if device.profile is None or device.idle_power is None:
-        return 1.0
-    measured = load.device(device.profile)
-    return capped_clock(device.power_limit.value, measured.power_limit.value, device.idle_power.value)
-
-
 def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     """Step time and memory of every plan."""
-    described, priced = _priced(job, plans, on)
-    terms = _step(described, priced, on, total=True)
+    described, times = priced(job, plans, on)
+    terms = _step(described, times, on, total=True)
     return Estimate(job, plans, summed(terms), memory(described), job.cluster.device.memory.value)
 
 
 def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
     """Make-up, evidence and interval of a few plans' step time."""
-    described, priced = _priced(job, plans, on)
-    terms = _step(described, priced, on, total=False)
-    share = _measured_share(described, priced)
+    described, times = priced(job, plans, on)
+    terms = _step(described, times, on, total=False)
+    share = _measured_share(described, times)
     step_time = summed(terms)
     device = job.cluster.device
     seen = left_out(job.stack.name, device.name, device.profile)
@@ -149,72 +100,21 @@ def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
     return Detail(terms, share, step_time / width, step_time * width, _hardware_flops(described))
 
 
-def passes(job: Job, plans: PlanTable, on: Machine) -> tuple[Passes, Hops]:
-    """What one microbatch takes on every representative stage in all, and what its messages between stages take."""
-    described, priced = _priced(job, plans, on)
-    accumulation = sync_time(job, on, described.stages).accumulation
-    found = _stages(described, priced, accumulation, total=True, split=True)
-    return Passes(found.forward[0], found.backward[0], found.weight), _hops(described, on)
-
-
-def _priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str, BlockTime]]:
-    described = program(job, plans, fused_attention=on.attention_kernel not in UNFUSED)
-    rows = len(described.layers.spread.rows)
-    return described, {block.name: block_time(block, job, on, rows) for block in described.layers.blocks}
-
-
-def _stages(
-    described: Program, priced: dict[str, BlockTime], accumulation: Array, total: bool, split: bool
-) -> Passes:
-    """Seconds of one microbatch on every representative stage, by category or, with `total`, in all; those of weight
-    gradients only where they are `split` from the backward pass."""
-    plans = described.plans
-    index, spread = described.layers.spread.index, described.stages.spread.index
-    layout = described.stages.layout
-    rows = 1 if total else len(CATEGORIES)
-
-    def gathered(parts: Array) -> Array:
-        return (summed(parts)[None] if total else parts)[:, index]
-
-    layers, dense = layout.layers[:, spread], layout.dense[:, spread]
-    full = full_share(plans, layers)
-    selective = (plans.recompute == SELECTIVE) * (1 - full)
-    forward, backward = (np.zeros((rows, *layers.shape)) for _ in range(2))
-    weight = np.zeros(layers.shape)
-    held = {
-        "dense": dense,
-        "moe": layers - dense,
-        "embedding": layout.embedding[:, spread],
-        "head": layout.head[:, spread],
-    }
-    for name, time in priced.items():
-        ahead, back = gathered(time.forward)[:, None, :], gathered(time.backward)[:, None, :]
-        forward += held[name] * ahead
-        backward += held[name] * back
-        if split:
-            weight += held[name] * time.weight[index]
-        if name in ("dense", "moe"):
-            backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
-    added = accumulation[:, spread]
-    backward[0 if total else ELEMENTWISE] += added
-    return Passes(forward, backward, weight + added)
-
-
-def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: bool) -> Array:
+def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: bool) -> Array:
     """Seconds by term; with `total` the categories of the busy time are summed into the first row."""
     job, plans = described.job, described.plans
     spread = described.stages.spread.index
     layout, stack = described.stages.layout, job.stack
     sync = sync_time(job, on, described.stages)
     split = bool(splits(plans).any())
-    stage = _stages(described, priced, sync.accumulation, total, split)
+    stage = stage_passes(described, times, sync.accumulation, total, split)
     forward, backward = stage.forward, stage.backward
     forward[0 if total else LAUNCH] += stack.microbatch_overhead.value
     stage_forward, stage_backward = summed(forward), summed(backward)
-    hops = _hops(described, on)
+    messages = hops(described, on)
     apart = Apart(stage.weight, waiting_share(described), not stack.post_validation) if split else None
     hidden = stack.overlap.pipeline.value
-    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, hops, hidden, apart)
+    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, messages, hidden, apart)
     gathers, gathering = sync.gather[:, spread], stack.hidden("parameter_gathering")
     whole, again = kept_whole(job, plans), gathers
     if stack.messages.gathered_to_rebuild.value:
@@ -239,21 +139,11 @@ def _step(described: Program, priced: dict[str, BlockTime], on: Machine, total: 
     return terms if job.own is None else terms * job.own.factor.value
 
 
-def _hops(described: Program, on: Machine) -> Hops:
-    """Messages between stages, inside scale-up domains and between them."""
-    plans = described.plans
-    inside, between = hop_seconds(on, described)
-    leaves, through = crossings(plans, on.network.domain)
-    path = through * between + (plans.pp - 1 - through) * inside
-    times = 2 if described.job.stack.exchanged_in_turn.value else 1
-    return Hops(np.where(leaves > 0, between, inside), times * exchanges(plans), path)
-
-
-def _measured_share(described: Program, priced: dict[str, BlockTime]) -> Array:
+def _measured_share(described: Program, times: dict[str, BlockTime]) -> Array:
     """Share of the layers' seconds that rest on measured rows, each kind of layer as often as the model has it."""
     moe = described.job.model.moe_layers
     layers = {"dense": described.job.model.layers - moe, "moe": moe}
-    held = [(count, priced[name]) for name, count in layers.items() if count]
+    held = [(count, times[name]) for name, count in layers.items() if count]
     measured = sum(count * time.measured for count, time in held)
     share = measured / sum(count * time.priced for count, time in held)
     return np.asarray(share)[described.layers.spread.index]
