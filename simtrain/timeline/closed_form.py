@@ -80,12 +80,12 @@ def pipeline(
     (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) and breadth-first (arXiv 2211.05953) wait
     for the slowest forward and the slowest backward apart, and all stages exchange in both; the latter waits for every
     chunk to come around where microbatches are few. Without a flush (arXiv 2003.11666) nothing fills or drains.
+    Waves (arXiv 2308.15762): 2(p - 1) of the longer passes of a chunk.
     Schedules that split their backward passes are laid out around their hops: `_split_bubble`, `_folded_bubble`.
 
     In the steady state a stage exchanges with its neighbours for every chunk; of that, `hidden` hides where other work
     waits to run. While the pipeline fills and drains, every hop shows: once through the stages, and where hops hide
-    between interleaved chunks once through the stages and back for every further chunk, as those follow one another
-    without slack.
+    between chunks once more for every further chunk (of waves: every chunk), as those follow without slack.
     """
     m, v = plans.microbatches, plans.vpp
     both = forward + backward
@@ -104,19 +104,13 @@ def pipeline(
         circling = [np.maximum((plans.pp - m) * part.max(axis=0) / v + loop, 0.0) for part in (forward, backward)]
         flush = np.where(floods, (m - 1) * (peaks - slowest) + (v - 1) * sum(circling), 0.0)
         exchanged = np.where(floods, 2 * v * hops.seconds * shown, exchanged)
-    rounds = np.where(plans.schedule == INTERLEAVED, (1 - shown) * (v - 1), 0.0)
-    last = floods * shown * hops.seconds.max(axis=0)
-    ends = 2 * flushed * (hops.path + rounds * (hops.path + hops.back) - last)
-    bubble, shows = fill + flush, m * exchanged[chosen] + ends
     waves = plans.schedule == HANAYO
-    if waves.any():
-        from simtrain.timeline.searched import wave_bubble
-
-        rest = [(count * part).sum(axis=0) / count.sum(axis=0) for part in (forward, backward)]
-        bubble, shows = (
-            np.where(waves, wave_bubble(plans, *rest, hops.seconds.max(axis=0)), bubble),
-            np.where(waves, 0.0, shows),
-        )
+    turns = np.where(waves, v, np.where(plans.schedule == INTERLEAVED, v - 1, 0)) * (1 - shown)
+    last = floods * shown * hops.seconds.max(axis=0)
+    ends = 2 * flushed * (hops.path + turns * (hops.path + hops.back * ~waves) - last)
+    longest = np.maximum(forward.max(axis=0), backward.max(axis=0))
+    bubble = np.where(waves, fill + (plans.pp - 1) * (2 * longest - both.max(axis=0)) / v, fill + flush)
+    shows = m * exchanged[chosen] + ends
     if apart is not None:
         own = (forward[chosen], (backward - apart.seconds)[chosen], apart.seconds[chosen])
         around = ((count * forward).sum(axis=0) - own[0], (count * (backward - apart.seconds)).sum(axis=0) - own[1])
