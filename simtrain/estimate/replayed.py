@@ -18,7 +18,9 @@ from simtrain.timeline.footprint import Footprint, footprint
 from simtrain.timeline.memory import holdings, waiting_share
 from simtrain.timeline.order import Order
 from simtrain.timeline.schedules.drawn import drawn
+from simtrain.timeline.steady import steady
 from simtrain.timeline.step import Step, step
+from simtrain.workload.strategies.pipeline import NO_FLUSH
 
 Array = NDArray[np.float64]
 LAYERS: Final = ("dense", "moe")
@@ -58,10 +60,12 @@ def replays(
     for row in range(len(plans)):
         laid = Laid(job, described, on, row)
         costs = laid.costs(blocks, sync, messages)
-        drawn_up = order
-        if drawn_up is None:
-            stages, chunks = laid.place.shape
+        stages, chunks = laid.place.shape
+        microbatches = int(plans.microbatches[row])
+        if order is None and plans.schedule[row] == NO_FLUSH:
+            found = steady(stages, microbatches, costs, slowdown)
+        else:
             pace = laid.pace(costs, float(waiting[row]))
-            drawn_up = drawn(SCHEDULES[plans.schedule[row]], stages, chunks, int(plans.microbatches[row]), pace)
-        found = step(drawn_up, costs, slowdown)
-        yield Replayed(found, footprint(drawn_up, laid.held(held, float(waiting[row]))))
+            schedule = SCHEDULES[plans.schedule[row]]
+            found = step(order or drawn(schedule, stages, chunks, microbatches, pace), costs, slowdown)
+        yield Replayed(found, footprint(found.order, laid.held(held, float(waiting[row]))))
