@@ -79,7 +79,8 @@ def simulate(
     from simtrain.cli.output import console, print_json
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import WrongInput
-    from simtrain.estimate import detail, estimate, machine
+    from simtrain.estimate import machine
+    from simtrain.estimate.replayed import exact
     from simtrain.search.layout import Layout
     from simtrain.spec.plan import PlanTable
     from simtrain.views.document import simulate_document
@@ -127,8 +128,7 @@ def simulate(
     job = calibrated(job, calibration)
     on = machine(job)
     table = PlanTable.of([plan])
-    result = estimate(job, table, on)
-    document = simulate_document(job, result, detail(job, table, on))
+    document = simulate_document(job, *exact(job, table, on))
     if as_json:
         print_json(document)
     else:

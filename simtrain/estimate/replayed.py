@@ -1,12 +1,13 @@
 """One plan's step replayed: its schedule drawn up, its costs laid over the stages, run event by event."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.estimate.closed import TERMS, Detail, Estimate, detail, estimate
 from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import priced, stage_passes
 from simtrain.price.blocks import CATEGORIES, LAUNCH, Machine
@@ -69,3 +70,15 @@ def replays(
             schedule = SCHEDULES[plans.schedule[row]]
             found = step(order or drawn(schedule, stages, chunks, microbatches, pace), costs, slowdown)
         yield Replayed(found, footprint(found.order, laid.held(held, float(waiting[row]))))
+
+
+def exact(job: Job, plans: PlanTable, on: Machine) -> tuple[Estimate, Detail]:
+    """Estimate and make-up of a few plans with their step times replayed; the intervals keep their relative width."""
+    closed, made = estimate(job, plans, on), detail(job, plans, on)
+    steps = [found.step for found in replays(job, plans, on)]
+    seconds = np.array([found.seconds for found in steps])
+    terms = np.array([found.terms.mean(axis=1) for found in steps]).reshape(len(plans), len(TERMS)).T
+    longer = seconds / closed.step_time
+    return replace(closed, step_time=seconds), replace(
+        made, terms=terms, low=made.low * longer, high=made.high * longer
+    )
