@@ -98,10 +98,10 @@ def _at(graph: Graph, values: Array, kind: int) -> Array:
 
 
 def shares(costs: Costs) -> Array:
-    """What part of a pass each category takes, shape (phases, categories, stages, chunks); 0 of a pass of no seconds."""
+    """Part of a pass each category takes, shape (phases, categories, stages, chunks); 0 of a pass of no seconds."""
     parts = np.stack([costs.forward, costs.backward + costs.weight, costs.backward, costs.weight])
     whole = parts.sum(axis=1, keepdims=True)
-    return np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0)
+    return np.asarray(np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0))
 
 
 def _busy(graph: Graph, costs: Costs) -> Array:
