@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.search.space import RULES, broken_rules, columns_read
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, RECOMPUTE, SCHEDULES, Plan, PlanTable
+from simtrain.spec.plan import COLUMNS, RECOMPUTE, Plan, PlanTable
+from simtrain.spec.schedule import SCHEDULES
 from simtrain.workload.rule import Rule
 
 COLUMN_OF: Final = {"cp": "cp_ring", "ulysses": "cp_head"}

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, SCHEDULES, PlanTable
+from simtrain.spec.plan import COLUMNS, PlanTable
+from simtrain.spec.schedule import CHUNK_STEP, LEAST_CHUNKS, MOST_CHUNKS, SCHEDULES
 from simtrain.workload.rule import Rule
 from simtrain.workload.strategies import context, expert, mesh, pipeline, recompute, sharding, tensor
 
@@ -101,12 +102,13 @@ class Space:
     def _schedules(self) -> Columns:
         """The stack's schedules, each with the chunks it may have."""
         layers = self.job.model.layers
-        chunks = {
-            pipeline.INTERLEAVED: [d for d in range(2, layers + 1) if layers % d == 0],
-            pipeline.ZB_V: [pipeline.V_CHUNKS],
-        }
         offered = [SCHEDULES.index(name) for name in self.job.stack.schedules]
-        pairs = [(schedule, vpp) for schedule in offered for vpp in chunks.get(schedule, [1])]
+        pairs = [
+            (schedule, vpp)
+            for schedule in offered
+            for vpp in divisors(layers)
+            if LEAST_CHUNKS[schedule] <= vpp <= MOST_CHUNKS[schedule] and vpp % CHUNK_STEP[schedule] == 0
+        ]
         return {"schedule": np.array([p[0] for p in pairs]), "vpp": np.array([p[1] for p in pairs])}
 
     @staticmethod

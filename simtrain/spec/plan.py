@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from simtrain.spec.base import Spec
+from simtrain.spec.schedule import FOLDED, SCHEDULES, Schedule
 
-Schedule = Literal["gpipe", "1f1b", "interleaved", "zb-1p", "zb-2p", "zb-v"]
-SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 RECOMPUTE = ("none", "selective", "full")
 
 
@@ -80,7 +79,7 @@ class PlanTable:
     @property
     def folded(self) -> Column:
         """1 where the pipeline turns back at its last stage, so that the first holds both ends of the model."""
-        return np.asarray(self.schedule == SCHEDULES.index("zb-v"), dtype=np.int64)
+        return FOLDED[self.schedule].astype(np.int64)
 
     @property
     def microbatches(self) -> Column:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from simtrain.spec.base import Duration, Evidence, Fact, Size, Spec
-from simtrain.spec.plan import Schedule
+from simtrain.spec.schedule import Schedule
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual"]

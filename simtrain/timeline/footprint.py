@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.timeline.memory import CLASSES
 from simtrain.timeline.order import BACKWARD, FORWARD, INPUT, WEIGHT, Order
 
 Array = NDArray[np.float64]
@@ -15,7 +16,7 @@ class Held:
     """Bytes of one plan on its stages."""
 
     resident: Array
-    """All that stays through the step, shape (stages,)."""
+    """All that stays through the step, by memory.CLASSES, shape (classes, stages)."""
     activations: Array
     """Of one microbatch in one chunk, shape (stages, chunks)."""
     waiting: Array
@@ -35,9 +36,14 @@ class Footprint:
     activations: Array
     logits: Array
     working: Array
-    resident: Array
-    """Shape (stages,)."""
+    held: Array
+    """What stays through the step, by memory.CLASSES, shape (classes, stages)."""
     lost: float
+
+    @property
+    def resident(self) -> Array:
+        """All that stays, shape (stages,)."""
+        return np.asarray(self.held.sum(axis=0))
 
     @property
     def total(self) -> Array:
@@ -50,6 +56,15 @@ class Footprint:
         """Stage and action of the highest use."""
         stage, action = np.unravel_index(int(self.total.argmax()), self.total.shape)
         return int(stage), int(action)
+
+    def classes(self, stage: int, action: int) -> Array:
+        """Bytes by memory.CLASSES on a stage during an action, shape (classes,)."""
+        found = self.held[:, stage].copy()
+        moving = {"activations": self.activations, "logits": self.logits, "working set": self.working}
+        for name, part in moving.items():
+            found[CLASSES.index(name)] += part[stage, action]
+            found[CLASSES.index("fragmentation")] += self.lost * part[stage, action]
+        return found
 
 
 def footprint(order: Order, held: Held) -> Footprint:
@@ -69,7 +84,7 @@ def footprint(order: Order, held: Held) -> Footprint:
         activations=_alive(born, freed),
         logits=_alive(loss, spent),
         working=np.where(back, held.working[:, None], 0.0),
-        resident=held.resident,
+        held=held.resident,
         lost=held.lost,
     )
 

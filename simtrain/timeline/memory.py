@@ -7,9 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.spec.schedule import FLOODS
 from simtrain.workload.op import Block, waiting_elements
 from simtrain.workload.program import Program
-from simtrain.workload.strategies.pipeline import GPIPE, Stages, in_flight
+from simtrain.workload.strategies.pipeline import Stages, in_flight
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 CLASSES: Final = (
@@ -72,14 +73,30 @@ def _buffers(program: Program) -> Array:
     return tensor + pipeline + np.where(bucketed, program.job.stack.bucket.value, 0.0)
 
 
-def memory(program: Program) -> Memory:
-    """Peak of each class over the stages of every plan, at the moment most microbatches are in flight."""
-    job, plans = program.job, program.plans
+@dataclass(frozen=True)
+class Holdings:
+    """Bytes on every representative stage, shape (representatives, plans)."""
+
+    states: tuple[Stages, Stages, Stages]
+    """Weights, gradients, optimizer."""
+    activations: Stages
+    """Of one microbatch."""
+    logits: Stages
+    """Of one microbatch; where the head is."""
+    working: Stages
+    """What recomputation rebuilds of one layer."""
+    gathered: Stages
+    """Whole weights and gradients of sharded ones."""
+    buffers: Stages
+
+
+def holdings(program: Program) -> Holdings:
+    """What every representative stage holds, of one microbatch where it holds it for each."""
+    plans = program.plans
     shapes, stages = program.layers, program.stages
     spread, index = stages.spread.index, shapes.spread.index
     layout = stages.layout
     layers, dense = layout.layers[:, spread], layout.dense[:, spread]
-    alive = in_flight(plans, layout.position[:, spread])
     full = full_share(plans, layers)
     chosen = plans.recompute == SELECTIVE
     activations = np.zeros_like(layers)
@@ -92,23 +109,28 @@ def memory(program: Program) -> Memory:
         activations += held * (full * inputs + (1 - full) * partly)
         rebuilt = np.where(full > 0, kept - inputs, np.where(chosen, kept - lean, 0.0))
         working = np.maximum(working, np.where(held > 0, rebuilt, 0.0))
-    exists = layout.count[:, spread] > 0
-    at_loss = np.where(plans.schedule == GPIPE, plans.microbatches, 1)
-    head = at_loss * np.asarray(shapes.head.saved.kept)[index]
     states = stages.states
-    rows: list[Stages | Array | float] = [
-        states.weights[:, spread],
-        states.gradients[:, spread],
-        states.optimizer[:, spread],
-        alive * activations,
-        layout.head[:, spread] * head,
-        working + states.gathered[:, spread],
-        _buffers(program)[None, :] + np.zeros_like(layers),
-    ]
-    held_bytes = np.stack([np.broadcast_to(row, layers.shape) for row in rows])
-    dynamic = held_bytes[DYNAMIC].sum(axis=0)
-    lost = job.stack.fragmentation.value * dynamic
+    return Holdings(
+        states=(states.weights[:, spread], states.gradients[:, spread], states.optimizer[:, spread]),
+        activations=activations,
+        logits=layout.head[:, spread] * np.asarray(shapes.head.saved.kept)[index],
+        working=working,
+        gathered=states.gathered[:, spread],
+        buffers=_buffers(program)[None, :] + np.zeros_like(layers),
+    )
+
+
+def memory(program: Program) -> Memory:
+    """Peak of each class over the stages of every plan, at the moment most microbatches are in flight."""
+    job, plans = program.job, program.plans
+    spread, layout = program.stages.spread.index, program.stages.layout
+    held = holdings(program)
+    alive = in_flight(plans, layout.position[:, spread])
+    at_loss = np.where(FLOODS[plans.schedule], plans.microbatches, 1)
+    moving = (alive * held.activations, at_loss * held.logits, held.working + held.gathered, held.buffers)
+    held_bytes = np.stack([*held.states, *moving])
+    lost = job.stack.fragmentation.value * held_bytes[DYNAMIC].sum(axis=0)
     reserve = np.full_like(lost, job.stack.reserve.value)
-    everything = np.concatenate([held_bytes, lost[None], reserve[None]]) * exists
+    everything = np.concatenate([held_bytes, lost[None], reserve[None]]) * (layout.count[:, spread] > 0)
     stage = everything.sum(axis=0).argmax(axis=0)
     return Memory(np.take_along_axis(everything, stage[None, None, :], axis=1)[:, 0, :], stage, everything)

@@ -12,6 +12,7 @@ from simtrain.spec.base import Evidence, Fact, checked
 from simtrain.spec.hardware import Checks, Cluster
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
+from simtrain.spec.schedule import TRAITS, Schedule
 from simtrain.spec.stack import Stack
 from simtrain.validation.corpus import Corpus, Row
 from simtrain.validation.fabric import (
@@ -26,9 +27,8 @@ from simtrain.validation.fabric import (
 )
 from simtrain.validation.setup import Setup, Source, Variant, setup
 from simtrain.validation.shapes import shape
-from simtrain.workload.strategies.pipeline import V_CHUNKS
 
-SCHEDULES: Final[Mapping[str, str]] = {
+SCHEDULES: Final[Mapping[str, Schedule]] = {
     "": "1f1b",
     "none": "1f1b",
     "1f1b": "1f1b",
@@ -146,7 +146,7 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
     if pp == 1 or (chunks == 1 and schedule == "interleaved"):
         chunks, schedule = 1, "1f1b"
     elif schedule == "zb-v":
-        chunks = V_CHUNKS
+        chunks = TRAITS[schedule].chunks[0]
     elif chunks > 1:
         schedule = "interleaved"
     split = row.sp

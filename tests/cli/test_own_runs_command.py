@@ -23,9 +23,7 @@ def test_runs_of_ones_own_reach_every_answer(run: Run, tmp_path: Path) -> None:
     (scale,) = json.loads(answer.out)["scales"]
     assert scale["scaled_mape"] < scale["raw_mape"]
     assert len(scale["of"]) == 3
-    raw, own = (
-        json.loads(run("simulate", *JOB, *more, "--json").out) for more in ((), ("--calibration", str(scales)))
-    )
+    raw, own = (json.loads(run("simulate", *JOB, *more, "--json").out) for more in ((), ("--calibration", str(scales))))
     moved = own["plans"][0]["step_time_s"] / raw["plans"][0]["step_time_s"]
     assert moved == pytest.approx(scale["factor"]["value"])
     assert own["job"]["own"]["factor"]["evidence"] == "measured here"

@@ -1,9 +1,6 @@
 """Pipeline parallelism: which layers a stage holds, what it keeps in flight, what it sends.
 
-GPipe (arXiv 1811.06965), 1F1B (arXiv 1806.03377), interleaved 1F1B (arXiv 2104.04473 section 2.2). The zero-bubble
-schedules (arXiv 2401.10241) run a microbatch's weight gradients later than its backward pass: ZB-1p and ZB-2p are
-searched under a limit of the activations of p and 2p microbatches; ZB-V has two chunks a stage, placed in a V: down
-the stages and up again, under the limit of p.
+The schedules themselves are drawn up in timeline/schedules; here is what layers, memory and messages need of them.
 Stages are described by four representatives, the leading axis of every array here: the first stage (embedding),
 inner stages that got one of the layers that did not divide, the other inner stages, the last stage (head and loss).
 With one stage only the first exists and holds both ends.
@@ -15,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
-from simtrain.spec.plan import SCHEDULES, PlanTable
+from simtrain.spec.plan import PlanTable
+from simtrain.spec.schedule import CHUNK_STEP, FLOODS, LEAST_CHUNKS, MOST_CHUNKS, SCHEDULES, SPLIT
 from simtrain.workload.parameters import parameters
 from simtrain.workload.rule import Rule
 
-GPIPE, ONE_F_ONE_B, INTERLEAVED, ZB_1P, ZB_2P, ZB_V = range(len(SCHEDULES))
-V_CHUNKS = 2
+(GPIPE, ONE_F_ONE_B, INTERLEAVED, BREADTH_FIRST, HANAYO, NO_FLUSH, ZB_1P, ZB_2P, ZB_V, DUALPIPE_V) = range(
+    len(SCHEDULES)
+)
 Stages = NDArray[np.float64]
 REPRESENTATIVES = ("first", "fuller inner", "inner", "last")
 FIRST, FULLER, INNER, LAST = range(len(REPRESENTATIVES))
@@ -127,28 +126,31 @@ def _dense(job: Job, count: Stages, held: Stages) -> Stages:
 
 
 def splits(plans: PlanTable) -> NDArray[np.bool_]:
-    """Which plans run weight gradients apart from the backward pass: their schedules come last."""
-    return np.asarray(plans.schedule >= ZB_1P)
+    """Which plans run weight gradients apart from the backward pass."""
+    return SPLIT[plans.schedule]
 
 
 def in_flight(plans: PlanTable, position: Stages) -> Stages:
     """Microbatches alive at its peak on the stage at `position`, as a multiple of the stage's layers.
 
-    GPipe: all m. 1F1B: p - s. Interleaved: chunks in flight over chunks a stage, ((v - 1)p + 2(p - s - 1) + 1)/v,
-    which is p + (p - 1)/v on the first stage (arXiv 2205.05198 section 4.2.3). Zero-bubble schedules: the limit of
-    their search on every stage, as later ones keep weight gradients waiting instead. Never more than m.
+    GPipe and breadth-first: all m. 1F1B, flushed or not: p - s. Interleaved: chunks in flight over chunks a stage,
+    ((v - 1)p + 2(p - s - 1) + 1)/v, which is p + (p - 1)/v on the first stage (arXiv 2205.05198 section 4.2.3). Waves
+    and zero-bubble schedules: the limit of their search on every stage, as later ones keep weight gradients waiting
+    instead. DualPipeV: 2p + 1 halves (deepseek-ai/DualPipe README). Never more than m.
     """
     pp, vpp, m = plans.pp, plans.vpp, plans.microbatches
     ahead = pp - position
-    interleaved = np.where(vpp > 1, ((vpp - 1) * pp + 2 * (ahead - 1) + 1) / vpp, ahead)
-    alive = np.where(plans.schedule == GPIPE, m, np.where(plans.schedule == INTERLEAVED, interleaved, ahead))
-    return np.minimum(np.where(splits(plans), activation_limit(plans), alive), m)
+    interleaved = ((vpp - 1) * pp + 2 * (ahead - 1) + 1) / vpp
+    alive = np.where(FLOODS[plans.schedule], m, np.where(plans.schedule == INTERLEAVED, interleaved, ahead))
+    searched = splits(plans) | (plans.schedule == HANAYO)
+    return np.minimum(np.where(searched, activation_limit(plans), alive), m)
 
 
-def activation_limit(plans: PlanTable) -> NDArray[np.int64]:
-    """Microbatches whose activations a zero-bubble schedule may hold: 2p in ZB-2p, p in ZB-1p and ZB-V
+def activation_limit(plans: PlanTable) -> NDArray[np.float64]:
+    """Microbatches whose activations waves and zero-bubble schedules may hold: 2p in ZB-2p, p in the others
     (arXiv 2401.10241 section 5.1), shape (plans,)."""
-    return np.where(plans.schedule == ZB_2P, 2, 1) * plans.pp
+    microbatches = np.where(plans.schedule == ZB_2P, 2, 1) * plans.pp
+    return np.asarray(microbatches + np.where(plans.schedule == DUALPIPE_V, 0.5, 0.0))
 
 
 def crossings(plans: PlanTable, domain: int) -> tuple[Stages, NDArray[np.float64]]:
@@ -187,13 +189,13 @@ RULES = (
     ),
     Rule(
         "chunks belong to the interleaved schedule",
-        "more than one chunk a stage needs it or zb-v, and it needs more than one",
-        lambda job, plans: (plans.vpp > 1) == np.isin(plans.schedule, (INTERLEAVED, ZB_V)),
+        "schedules with chunks need more than one a stage, the others one",
+        lambda job, plans: (plans.vpp > 1) == (LEAST_CHUNKS[plans.schedule] > 1),
     ),
     Rule(
-        "a V has two chunks a stage",
+        "a V has two chunks a stage, a wave two more",
         "one on the way down and one on the way up",
-        lambda job, plans: (plans.schedule != ZB_V) | (plans.vpp == V_CHUNKS),
+        lambda job, plans: (plans.vpp <= MOST_CHUNKS[plans.schedule]) & (plans.vpp % CHUNK_STEP[plans.schedule] == 0),
     ),
     Rule(
         "the stack has this schedule",
@@ -209,6 +211,11 @@ RULES = (
         "interleaving needs whole rounds of microbatches",
         "microbatches must be a multiple of the stages",
         lambda job, plans: (plans.schedule != INTERLEAVED) | (plans.microbatches % plans.pp == 0),
+    ),
+    Rule(
+        "both ways of dualpipe-v are full",
+        "it needs two microbatches a stage",
+        lambda job, plans: (plans.schedule != DUALPIPE_V) | (plans.microbatches >= 2 * plans.pp),
     ),
     Rule(
         "schedules differ from 1F1B only in a pipeline",

@@ -9,7 +9,8 @@ from jobs import job
 from simtrain.search.search import unique
 from simtrain.search.space import RULES, Space, broken_rules, columns_read
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, SCHEDULES, PlanTable
+from simtrain.spec.plan import COLUMNS, PlanTable
+from simtrain.spec.schedule import SCHEDULES
 
 
 def all_plans(asked: Job) -> tuple[PlanTable, Space]:

@@ -192,7 +192,7 @@ def problems(tmp_path: Path, text: str) -> dict[str, str]:
 
 
 def test_a_device_idles_below_its_limit(tmp_path: Path) -> None:
-    text = 'nodes = 1\n' + FABRIC + NODE + DEVICE.replace('"500 W"', '"500 W"\nidle_power = "600 W"')
+    text = "nodes = 1\n" + FABRIC + NODE + DEVICE.replace('"500 W"', '"500 W"\nidle_power = "600 W"')
     assert "below the limit" in " ".join(problems(tmp_path, text).values())
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import job
 
-from simtrain.spec.plan import SCHEDULES, Plan, PlanTable
+from simtrain.spec.plan import Plan, PlanTable
+from simtrain.spec.schedule import SCHEDULES
 from simtrain.timeline.closed_form import Hops, Pipeline, exposed_gather, exposed_reduction, pipeline
 from simtrain.workload.strategies.pipeline import crossings, exchanges, in_flight, layout, splits
 
@@ -120,7 +121,12 @@ def test_only_a_draining_pipeline_has_slack_for_reductions() -> None:
 
 def test_zero_bubble_schedules_split_their_backward_passes() -> None:
     plans = PlanTable.of([Plan(pp=4, schedule=schedule) for schedule in SCHEDULES])
-    assert [name for name, split in zip(SCHEDULES, splits(plans), strict=True) if split] == ["zb-1p", "zb-2p", "zb-v"]
+    assert [name for name, split in zip(SCHEDULES, splits(plans), strict=True) if split] == [
+        "zb-1p",
+        "zb-2p",
+        "zb-v",
+        "dualpipe-v",
+    ]
 
 
 @pytest.mark.parametrize(("schedule", "expected"), [("zb-1p", 8), ("zb-2p", 16), ("zb-v", 8)])

@@ -1,0 +1,153 @@
+"""One plan laid over its stages: the costs and bytes its replay is given."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.estimate.passes import Passes
+from simtrain.price.blocks import ELEMENTWISE, MATMUL, Machine
+from simtrain.price.step import SyncTime
+from simtrain.spec.job import Job
+from simtrain.spec.schedule import HIDES
+from simtrain.timeline.costs import Costs, Traffic
+from simtrain.timeline.footprint import Held
+from simtrain.timeline.memory import CLASSES, Holdings
+from simtrain.timeline.order import folded, looped
+from simtrain.timeline.schedules.pace import Pace
+from simtrain.workload.program import Program
+from simtrain.workload.strategies.pipeline import splits
+from simtrain.workload.strategies.recompute import full_share
+from simtrain.workload.strategies.sharding import kept_whole, reduced_late
+
+Array = NDArray[np.float64]
+MOST_BUCKETS: Final = 16
+"""Pieces a stage's once-a-step traffic is replayed in at most; more would be finer than the figures."""
+
+
+class Laid:
+    """One plan of a Program, laid over its stages."""
+
+    def __init__(self, job: Job, described: Program, on: Machine, row: int):
+        self.job, self.row, self.domain = job, row, on.network.domain
+        self.plans = described.plans
+        self.part = described.stages
+        self.rows = described.stages.spread.index
+        count = described.stages.layout.count[:, self.rows[row]]
+        self.stages = np.repeat(np.arange(len(count)), count.astype(np.int64))
+        """The representative of every stage that holds something."""
+        way = folded if self.plans.folded[row] else looped
+        self.place = way(len(self.stages), int(self.plans.vpp[row]))
+
+    def costs(self, blocks: Sequence[Passes], sync: SyncTime, messages: tuple[Array, Array]) -> Costs:
+        """Of one step; `blocks`: passes of layers, embedding and head, `messages`: inside a domain, and between two."""
+        job, plans, row = self.job, self.plans, self.row
+        stack, schedule = job.stack, plans.schedule[row]
+        forward, backward, weight = self._passes(blocks, sync.accumulation)
+        whole = bool(kept_whole(job, plans)[row])
+        late = bool(reduced_late(job, plans)[row])
+        gather, reduction, update = (
+            self._of_stages(part, self.rows[row]) for part in (sync.gather, sync.reduction, sync.update)
+        )
+        rebuilt = full_share(plans, self.part.layout.layers[:, self.rows])[self.stages, row]
+        twice = 1 + rebuilt if stack.messages.gathered_to_rebuild.value else np.ones_like(rebuilt)
+        turns = 2 if stack.exchanged_in_turn.value else 1
+        apart = bool(splits(plans)[row])
+        hidden = 1.0 if apart else stack.overlap.pipeline.value if HIDES[schedule] else 0.0
+        scale = 1.0 if job.own is None else job.own.factor.value
+        return Costs(
+            forward=scale * forward,
+            backward=scale * backward,
+            weight=scale * weight,
+            hops=scale * self._hops(messages),
+            shown=turns * (1 - hidden),
+            gather=Traffic(
+                scale * self._shared(gather),
+                stack.hidden("parameter_gathering"),
+                bool(plans.zero[row] == 3) and not whole,
+                scale * self._shared(gather * twice),
+            ),
+            reduction=Traffic(
+                scale * self._shared(reduction),
+                0.0 if late else stack.hidden("gradient_reduction"),
+                bool(plans.zero[row] >= 2) and not whole,
+            ),
+            buckets=self._buckets(),
+            update=scale * update,
+            tied=scale * float(sync.tied[self.rows[row]]),
+            overhead=scale * stack.step_overhead.value,
+            synchronous=not (apart and stack.post_validation),
+        )
+
+    def pace(self, costs: Costs, waiting: float) -> Pace:
+        """A chunk's in the mean."""
+        forward, _, backward, weight = costs.pass_seconds().mean(axis=(1, 2)).tolist()
+        return Pace(forward, backward, weight, float(costs.hops.mean()), waiting)
+
+    def held(self, held: Holdings, waiting: float) -> Held:
+        """Bytes on the stages."""
+        stack, chunks = self.job.stack, self.place.shape[1]
+        resident = np.zeros((len(CLASSES), len(self.stages)))
+        for name, part in zip(("weights", "gradients", "optimizer"), held.states, strict=True):
+            resident[CLASSES.index(name)] = self._of_stages(part, self.row)
+        lost = stack.fragmentation.value
+        for name, part in (("working set", held.gathered), ("buffers", held.buffers)):
+            resident[CLASSES.index(name)] = self._of_stages(part, self.row)
+            resident[CLASSES.index("fragmentation")] += lost * resident[CLASSES.index(name)]
+        resident[CLASSES.index("reserve")] = stack.reserve.value
+        activations = np.repeat(self._of_stages(held.activations, self.row)[:, None] / chunks, chunks, axis=1)
+        return Held(
+            resident=resident,
+            activations=activations,
+            waiting=waiting * activations,
+            logits=self._of_stages(held.logits, self.row),
+            working=self._of_stages(held.working, self.row),
+            lost=lost,
+        )
+
+    def _of_stages(self, part: Array, row: int) -> Array:
+        """Of representatives and plans: this plan's stages, shape (stages,)."""
+        return np.asarray(part[self.stages, row])
+
+    def _shared(self, seconds: Array) -> Array:
+        """Seconds of stages shared evenly by their chunks, shape (stages, chunks)."""
+        chunks = self.place.shape[1]
+        return np.repeat(seconds[:, None] / chunks, chunks, axis=1)
+
+    def _passes(self, blocks: Sequence[Passes], accumulation: Array) -> tuple[Array, Array, Array]:
+        """Forward, input-gradient and weight-gradient seconds, shape (categories, stages, chunks).
+
+        Chunks share the layers of their stage evenly; embedding and head stand at the two ends of the way.
+        """
+        even = np.full(self.place.shape, 1 / self.place.shape[1])
+        places = np.stack([even, self.place == 0, self.place == self.place.size - 1])
+        forward, backward = (
+            np.einsum("bks,bsc->ksc", [getattr(part, name)[:, self.stages, self.row] for part in blocks], places)
+            for name in ("forward", "backward")
+        )
+        weight = np.zeros_like(backward)
+        weight[MATMUL] = np.einsum("bs,bsc->sc", [part.weight[self.stages, self.row] for part in blocks], places)
+        added = self._shared(self._of_stages(accumulation, self.rows[self.row]))
+        weight[MATMUL] -= added
+        weight[ELEMENTWISE] += added
+        return forward, backward - weight, weight
+
+    def _hops(self, messages: tuple[Array, Array]) -> Array:
+        """A message from every stage to the next, shape (stages,)."""
+        inside, between = (float(part[self.row]) for part in messages)
+        plans, row = self.plans, self.row
+        ranks = int(plans.tp[row] * plans.cp[row] * plans.dp[row])
+        behind = ranks * (np.arange(len(self.stages)) + 1)
+        leaves = (ranks * plans.pp[row] > self.domain) & ((ranks >= self.domain) | (behind % self.domain == 0))
+        return np.where(leaves, between, inside)
+
+    def _buckets(self) -> int:
+        """Buckets of a stage's gradients."""
+        stack, precision = self.job.stack, self.job.precision
+        wire = max(stack.reduction_bytes.value, precision.minimum_gradient_bytes)
+        states = self.part.states
+        largest = max(
+            float(kind.trained[self.stages, self.rows[self.row]].max()) for kind in (states.dense, states.expert)
+        )
+        return int(np.clip(np.ceil(largest * wire / stack.bucket.value), 1, MOST_BUCKETS))
