@@ -81,10 +81,10 @@ def print_timeline(console: Console, step: Step, held: Footprint, categories: tu
     label = max(len(name(step, rank)) for rank in ranks) + 1
     columns = max(min(console.width, WIDEST) - label - len(" 100.0 %"), TICK)
     rows = {rank: _row(step, rank, whole / columns, columns) for rank in ranks}
-    stages, microbatches = step.order.stages, step.order.microbatches
+    order = step.order
     console.print(
-        f"Timeline of a step of {seconds(step.seconds)}: {_counted(stages, 'stage')}, "
-        f"{_counted(microbatches, 'microbatch', 'es')}, {seconds(whole / columns)} a column"
+        f"Timeline of a step of {seconds(step.seconds)}: {_counted(order.stages, 'stage')}, "
+        f"{_counted(order.microbatches, 'microbatch', 'es')}, {seconds(whole / columns)} a column"
     )
     if len(ranks) < step.graph.ranks:
         console.print(f"{len(ranks)} of {step.graph.ranks} stages: both ends and some evenly between", style="dim")
@@ -95,8 +95,10 @@ def print_timeline(console: Console, step: Step, held: Footprint, categories: tu
             line.append(text, MEANING[letter][1])
         console.print(line.append(idle[rank].rjust(len(" 100.0 %"))), no_wrap=True, crop=False)
     console.print(_scale(whole, label, columns), style="dim")
+    if order.chunk.shape[1] > columns:
+        console.print("Passes are shorter than a column: letters stand in proportion to their time.", style="dim")
     console.print(_legend({letter for row in rows.values() for letter, _ in row}, console.width))
-    console.print(_memory(step, held, _chosen(stages)))
+    console.print(_memory(step, held, _chosen(order.stages)))
     terms = dict(zip((*categories, *ALONE), step.terms.mean(axis=1).tolist(), strict=True))
     console.print(shares("Where the replayed time goes", terms, step.seconds, seconds))
 
