@@ -34,7 +34,7 @@ def trace(
     from simtrain.views.trace import trace as pieces
 
     problems = check_writable(out, example="step.json", instead="name a file")
-    if out == plan:
+    if out.resolve() == plan.resolve():
         problems.append(Problem("--out", str(out), "would overwrite what is read", "name another file"))
     try:
         job, chosen = read_plan(plan, rank)

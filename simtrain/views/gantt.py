@@ -19,6 +19,7 @@ from rich.text import Text
 from simtrain.timeline.costs import ALONE
 from simtrain.timeline.footprint import Footprint
 from simtrain.timeline.graph import COMPUTE, DATA, GATHER, KINDS, OPTIMIZER, OVERHEAD, REDUCTION, UPDATE
+from simtrain.timeline.memory import CLASSES
 from simtrain.timeline.order import BACKWARD, FORWARD, INPUT, LETTERS, NONE, WEIGHT, Index
 from simtrain.timeline.step import BUBBLE, Step, waits
 from simtrain.views.format import GIB, gib, percent, seconds
@@ -159,14 +160,18 @@ def _found(layers: list[_Layer], times: Array) -> list[tuple[str, int]]:
 
 
 def _picked(columns: list[dict[tuple[str, int], float]]) -> list[tuple[str, int]]:
-    """What each column shows of what it holds: the letter that is furthest behind its share, its longest interval."""
-    picked, owed = [], dict[str, float]()
+    """What each column shows of what it holds: the letter that is furthest behind its share, its longest interval.
+
+    A message shows only where nothing is longer; else its time counts as that of the longest.
+    """
+    picked, owed = [], defaultdict[str, float](float)
     for held in columns:
-        parts: dict[str, float] = defaultdict(float)
+        longest = max(held, key=held.__getitem__)
+        if longest[0] != TALK:
+            held[longest] += held.pop((TALK, NONE), 0.0)
         for (letter, _), share in held.items():
-            parts[letter] += share
-        owed = {letter: share + owed.get(letter, 0.0) for letter, share in parts.items()}
-        chosen = max(owed, key=owed.__getitem__)
+            owed[letter] += share
+        chosen = max((letter for letter, _ in held), key=owed.__getitem__)
         owed[chosen] -= 1
         picked.append(max((what for what in held if what[0] == chosen), key=held.__getitem__))
     return picked
@@ -204,19 +209,23 @@ def _legend(shown: set[str], width: int) -> Text:
 
 
 def _memory(step: Step, held: Footprint, stages: list[int]) -> Table:
-    """What each stage's memory holds when it holds most."""
+    """What each stage's memory holds when it holds most, by the classes that take any."""
     order, total = step.order, held.total
     fullest, _ = held.peak
+    peaks = {
+        stage: int(np.argmax(total[stage] >= total[stage].max() * (1 - ROUNDING)))
+        for stage in sorted({*stages, fullest})
+    }
+    sizes = np.array([held.classes(stage, action) for stage, action in peaks.items()])
+    shown = np.flatnonzero(sizes.max(axis=0) > 0)
     title = f"Peak memory in GiB, at most {gib(total.max())} on stage {fullest}"
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("", no_wrap=True)
-    for heading in ("peak", "resident", "activations", "logits", "working set", "fragmentation"):
-        table.add_column(heading, justify="right")
-    table.add_column("during")
-    for stage in sorted({*stages, fullest}):
-        at = int(np.argmax(total[stage] >= total[stage].max() * (1 - ROUNDING)))
-        moving = [float(part[stage, at]) for part in (held.activations, held.logits, held.working)]
-        sizes = [float(total[stage, at]), float(held.resident[stage]), *moving, held.lost * sum(moving)]
-        during = f"{LETTERS[order.phase[stage, at]]} {order.microbatch[stage, at]}"
-        table.add_row(f"stage {stage}", *(f"{size / GIB:.1f}" if size else "-" for size in sizes), during)
+    for heading in ("peak", *(CLASSES[number] for number in shown)):
+        table.add_column(heading, justify="right", overflow="fold")
+    table.add_column("during", no_wrap=True)
+    for row, (stage, action) in zip(sizes, peaks.items(), strict=True):
+        during = f"{LETTERS[order.phase[stage, action]]} {order.microbatch[stage, action]}"
+        parts = (f"{size / GIB:.1f}" if size else "-" for size in row[shown])
+        table.add_row(f"stage {stage}", f"{total[stage, action] / GIB:.1f}", *parts, during)
     return table
