@@ -47,7 +47,7 @@ OF_KIND: Final = {
 MEANING: Final = {
     LETTERS[FORWARD]: ("forward", "white on blue"),
     LETTERS[BACKWARD]: ("backward", "black on green"),
-    LETTERS[INPUT]: ("input gradient", "black on cyan"),
+    LETTERS[INPUT]: ("input gradient", "black on bright_green"),
     LETTERS[WEIGHT]: ("weight gradient", "black on yellow"),
     TALK: ("sends or waits for a message", "red"),
     OF_KIND[GATHER]: (KINDS[GATHER], "white on magenta"),
