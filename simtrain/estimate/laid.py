@@ -118,10 +118,9 @@ class Laid:
     def _passes(self, blocks: Sequence[Passes], accumulation: Array) -> tuple[Array, Array, Array]:
         """Forward, input-gradient and weight-gradient seconds, shape (categories, stages, chunks).
 
-        Chunks share the layers of their stage evenly; embedding and head stand at the two ends of the way.
+        Embedding and head stand at the two ends of the way.
         """
-        even = np.full(self.place.shape, 1 / self.place.shape[1])
-        places = np.stack([even, self.place == 0, self.place == self.place.size - 1])
+        places = np.stack([self._layers(), self.place == 0, self.place == self.place.size - 1])
         forward, backward = (
             np.einsum("bks,bsc->ksc", [getattr(part, name)[:, self.stages, self.row] for part in blocks], places)
             for name in ("forward", "backward")
@@ -132,6 +131,19 @@ class Laid:
         weight[MATMUL] -= added
         weight[ELEMENTWISE] += added
         return forward, backward - weight, weight
+
+    def _layers(self) -> Array:
+        """Share of its stage's layers that each chunk has, shape (stages, chunks).
+
+        All chunks have as many, but for those at an end of the way, which have what is left.
+        """
+        chunks = self.place.shape[1]
+        layers = self.part.layout.layers[self.stages, self.rows[self.row]][:, None]
+        ends = (self.place == 0) | (self.place == self.place.size - 1)
+        several = ends.sum(axis=1, keepdims=True)
+        rest = layers - (chunks - several) * layers.max() / chunks
+        held = np.where(ends, rest / np.maximum(several, 1), np.where(several > 0, layers.max(), layers) / chunks)
+        return np.asarray(np.divide(held, layers, out=np.full(held.shape, 1 / chunks), where=layers > 0))
 
     def _hops(self, messages: tuple[Array, Array]) -> Array:
         """A message from every stage to the next, shape (stages,)."""

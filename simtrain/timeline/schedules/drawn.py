@@ -24,7 +24,7 @@ GENERATORS: Final[dict[Schedule, Generator]] = {
     "1f1b": lambda p, v, m, pace: one_f_one_b.order(p, v, m),
     "interleaved": lambda p, v, m, pace: interleaved.order(p, v, m),
     "breadth-first": lambda p, v, m, pace: breadth_first.order(p, v, m),
-    "hanayo": wave.order,
+    "hanayo": lambda p, v, m, pace: wave.order(p, v, m),
     "no-flush": lambda p, v, m, pace: no_flush.order(p, v, m),
     "zb-1p": lambda p, v, m, pace: zero_bubble.order(p, m, pace, limit=p),
     "zb-2p": lambda p, v, m, pace: zero_bubble.order(p, m, pace, limit=2 * p),
