@@ -29,6 +29,7 @@ Examples:
 
   simtrain simulate plan.json
   simtrain simulate plan.json --rank 3 --json
+  simtrain simulate plan.json --timeline
   simtrain simulate llama-3-70b dgx-h100 --gpus 64 --global-batch 128 \
       --tp 8 --sp --pp 4 --zero 1
   simtrain simulate job.toml --tp 8 --sp --pp 4
@@ -72,13 +73,16 @@ def simulate(
     micro_batch: Annotated[str, stated("Sequences a microbatch.", panel=LAYOUT)] = "1",
     recompute: Annotated[str, stated("none, selective or full.", "NAME", LAYOUT)] = "none",
     full_layers: Annotated[str, stated("Layers a stage recomputed in full besides.", panel=LAYOUT)] = "0",
+    timeline: Annotated[
+        bool, typer.Option("--timeline", metavar="", help="Replay the step and draw what every stage does when.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the plan and show it."""
     from simtrain.cli.inputs import calibrated, request, unreadable
     from simtrain.cli.output import console, print_json
     from simtrain.cli.planfile import read_plan
-    from simtrain.errors import WrongInput
+    from simtrain.errors import Problem, WrongInput
     from simtrain.estimate import machine
     from simtrain.estimate.replayed import exact
     from simtrain.search.layout import Layout
@@ -88,6 +92,9 @@ def simulate(
 
     from_file = Path(model).suffix == ".json" and Path(model).name != "config.json" and cluster is None
     misplaced = [*_misplaced(context, from_file), *unreadable(calibration)]
+    if timeline and as_json:
+        hint = "leave one of them out; simtrain trace writes the timeline as JSON"
+        misplaced.append(Problem("--timeline", None, "is drawn for people, not printed as JSON", hint))
     if from_file:
         try:
             job, plan = read_plan(Path(model), rank)
@@ -133,6 +140,12 @@ def simulate(
         print_json(document)
     else:
         print_one(console(), job, document["plans"][0])
+    if timeline:
+        from simtrain.estimate.replayed import replayed
+        from simtrain.views.gantt import print_timeline
+
+        found = replayed(job, plan, on)
+        print_timeline(console(), found.step, found.footprint, found.categories)
     if not document["plans"][0]["fits"]:
         raise typer.Exit(1)
 
@@ -156,7 +169,7 @@ def _misplaced(context: typer.Context, from_file: bool) -> "list[Problem]":
             _flag(name), None, "cannot change the plan of a plan file", "leave it out, or name a model and a cluster"
         )
         for name in on_command_line
-        if name not in ("model", "rank", "calibration", "as_json")
+        if name not in ("model", "rank", "calibration", "timeline", "as_json")
     ]
 
 
