@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.errors import Problem, WrongInput
 from simtrain.estimate.passes import Passes
 from simtrain.price.blocks import ELEMENTWISE, MATMUL, Machine
 from simtrain.price.step import SyncTime
@@ -14,7 +15,7 @@ from simtrain.spec.schedule import HIDES
 from simtrain.timeline.costs import Costs, Traffic
 from simtrain.timeline.footprint import Held
 from simtrain.timeline.memory import CLASSES, Holdings
-from simtrain.timeline.order import folded, looped
+from simtrain.timeline.order import Order, folded, looped
 from simtrain.timeline.schedules.pace import Pace
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import splits
@@ -39,6 +40,27 @@ class Laid:
         """The representative of every stage that holds something."""
         way = folded if self.plans.folded[row] else looped
         self.place = way(len(self.stages), int(self.plans.vpp[row]))
+
+    def take(self, order: Order, microbatches: int) -> None:
+        """Place the chunks as an order does; WrongInput where it is not one of this plan."""
+        stages, chunks = self.place.shape
+        asked = {"stages": stages, "chunks a stage": chunks, "microbatches": microbatches}
+        given = (*order.place.shape, order.microbatches)
+        problems = [
+            Problem("order", have, f"must have the plan's {want} {name}")
+            for (name, want), have in zip(asked.items(), given, strict=True)
+            if have != want
+        ]
+        if not problems:
+            for end, position in (("first", 0), ("last", self.place.size - 1)):
+                have, want = (int(np.argwhere(place == position)[0, 0]) for place in (order.place, self.place))
+                if have != want:
+                    rule = f"must be where the schedule has it, on stage {want}"
+                    where = f"order: {end} chunk on stage"
+                    problems.append(Problem(where, have, rule, "name a --schedule of its kind"))
+        if problems:
+            raise WrongInput(problems)
+        self.place = order.place
 
     def costs(self, blocks: Sequence[Passes], sync: SyncTime, messages: tuple[Array, Array]) -> Costs:
         """Of one step; `blocks`: passes of layers, embedding and head, `messages`: inside a domain, and between two."""

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simtrain.timeline.costs import ALONE
 from simtrain.timeline.footprint import Footprint
 from simtrain.timeline.graph import COMPUTE, DATA, GATHER, KINDS, OPTIMIZER, OVERHEAD, REDUCTION, UPDATE
 from simtrain.timeline.memory import CLASSES
@@ -24,7 +23,6 @@ from simtrain.timeline.order import BACKWARD, FORWARD, INPUT, LETTERS, NONE, WEI
 from simtrain.timeline.step import BUBBLE, Step, waits
 from simtrain.views.format import GIB, gib, percent, seconds
 from simtrain.views.rank import name
-from simtrain.views.shares import shares
 
 Array = NDArray[np.floating[Any]]
 MOST: Final = 24
@@ -100,8 +98,6 @@ def print_timeline(console: Console, step: Step, held: Footprint, categories: tu
         console.print("Passes are shorter than a column: letters stand in proportion to their time.", style="dim")
     console.print(_legend({letter for row in rows.values() for letter, _ in row}, console.width))
     console.print(_memory(step, held, _chosen(order.stages)))
-    terms = dict(zip((*categories, *ALONE), step.terms.mean(axis=1).tolist(), strict=True))
-    console.print(shares("Where the replayed time goes", terms, step.seconds, seconds))
 
 
 def _counted(count: int, noun: str, plural: str = "s") -> str:
