@@ -25,7 +25,7 @@ SCHEDULES = {
     "interleaved": (3, interleaved.order),
     "breadth-first": (3, breadth_first.order),
     "dual-pipe-v": (2, dual_pipe_v.order),
-    "wave": (4, lambda p, v, m: wave.order(p, v, m, EVEN)),
+    "wave": (4, wave.order),
     "zb-1p": (1, lambda p, v, m: zero_bubble.order(p, m, EVEN, limit=p)),
     "zb-2p": (1, lambda p, v, m: zero_bubble.order(p, m, EVEN, limit=2 * p)),
     "zb-v": (2, lambda p, v, m: zero_bubble_v.order(p, v, m, EVEN)),

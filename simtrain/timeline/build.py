@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from simtrain.timeline.actions import Actions, listed, pieces
 from simtrain.timeline.costs import Costs
 from simtrain.timeline.graph import KNOWN, MESSAGE, NEEDS, OVERHEAD, UPDATE, Graph, Operations, assembled
-from simtrain.timeline.order import NONE, Index, Order
+from simtrain.timeline.order import NONE, WEIGHT, Index, Order
 from simtrain.timeline.traffic import traffic
 
 Array = NDArray[np.float64]
@@ -32,7 +32,8 @@ def build(order: Order, costs: Costs, slowdown: Array | None = None) -> Graph:
     arrival = parts.last.copy()
     arrival[sender[: len(under_way)]] = len(of) + np.arange(len(under_way))
     needs = np.full((len(of), NEEDS), NONE)
-    needs[parts.first, 0] = np.where(needed == NONE, NONE, arrival[needed])
+    given = np.where(actions.phase == WEIGHT, parts.last[needed], arrival[needed])
+    needs[parts.first, 0] = np.where(needed == NONE, NONE, given)
     compute = Operations(
         actions.phase[of], actions.rank[of], actions.chunk[of], actions.microbatch[of], seconds[of] + blocked, needs
     )
@@ -63,8 +64,8 @@ def _senders(actions: Actions, order: Order, costs: Costs) -> tuple[Index, Array
     target = actions.position + step
     there = stage_of[np.clip(target, 0, ends - 1)]
     sender = np.flatnonzero((step != 0) & (target >= 0) & (target < ends) & (there != actions.stage))
-    here, there = actions.stage[sender], there[sender]
-    return sender, costs.hops[np.where((here + 1) % order.stages == there, here, there)]
+    ways = np.sort([actions.stage[sender], there[sender]], axis=0)
+    return sender, costs.hops[np.where(ways[1] - ways[0] == 1, ways[0], ways[1])]
 
 
 def _messages(compute: Operations, after: Index, seconds: Array) -> Operations:

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from simtrain.errors import Problem, WrongInput
-from simtrain.timeline.graph import KINDS, STREAMS, Graph
+from simtrain.timeline.graph import KINDS, Graph
 from simtrain.timeline.order import NONE, Index
 
 Array = NDArray[np.float64]
@@ -79,22 +79,20 @@ def _walk(first: Index, seconds: Array, needs: Index, start: Array, end: Array, 
 
 
 def _cycle(graph: Graph, end: Array, done: Index) -> str:
-    """Operations that wait for one another in a circle."""
-    stuck = int(np.flatnonzero(done < graph.first[1:])[0])
-    seen: list[int] = []
-    while stuck not in seen:
-        seen.append(stuck)
-        operation = int(done[stuck])
-        needed = next(int(n) for n in graph.needs[operation] if n != NONE and end[n] < 0)
-        stuck = int(np.searchsorted(graph.first, needed, side="right")) - 1
-    circle = [int(done[stream]) for stream in seen[seen.index(stuck) :]]
-    return " waits for ".join(_name(graph, operation) for operation in [*circle, circle[0]])
+    """What streams that wait for one another in a circle would run next, and what each lacks for it."""
+    stream = int(np.flatnonzero(done < graph.first[1:])[0])
+    lacks: dict[int, int] = {}
+    while stream not in lacks:
+        lacks[stream] = next(int(n) for n in graph.needs[done[stream]] if n != NONE and end[n] < 0)
+        stream = int(np.searchsorted(graph.first, lacks[stream], side="right")) - 1
+    circle = list(lacks)[list(lacks).index(stream) :]
+    return "; ".join(f"{_name(graph, int(done[at]))} waits for {_name(graph, lacks[at])}" for at in circle)
 
 
 def _name(graph: Graph, operation: int) -> str:
-    stream, rank = graph.stream_of(operation)
+    rank = graph.stream_of(operation)[1]
     what = KINDS[int(graph.kind[operation])]
     if graph.microbatch[operation] == NONE:
         return f"{what} on stage {rank}"
     chunk, microbatch = int(graph.chunk[operation]), int(graph.microbatch[operation])
-    return f"{what} of microbatch {microbatch}, chunk {chunk} on stage {rank} ({STREAMS[stream]})"
+    return f"{what} of microbatch {microbatch}, chunk {chunk} on stage {rank}"

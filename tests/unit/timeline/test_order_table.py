@@ -155,13 +155,28 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             read_order(tmp_path / name)
 
 
-def test_an_order_that_never_ends_is_told_with_its_circle() -> None:
-    """Stage 0 wants the gradient of microbatch 1 first, stage 1 the forward pass of microbatch 0."""
-    order = order_table("0F1,0B1,0F0,0B0\n1F0,1F1,1B0,1B1\n", "table.csv")
+@pytest.mark.parametrize(
+    ("text", "circle"),
+    [
+        (
+            "0F1,0B1,0F0,0B0\n1F0,1F1,1B0,1B1\n",
+            "backward of microbatch 1, chunk 0 on stage 0 waits for backward of microbatch 1, chunk 0 on stage 1; "
+            "forward of microbatch 0, chunk 0 on stage 1 waits for forward of microbatch 0, chunk 0 on stage 0",
+        ),
+        (
+            "0F0,0W0,0I0\n1F0,1B0\n",
+            "backward-weight of microbatch 0, chunk 0 on stage 0 waits for "
+            "backward-input of microbatch 0, chunk 0 on stage 0",
+        ),
+    ],
+)
+def test_an_order_that_never_ends_is_told_with_its_circle(text: str, circle: str) -> None:
+    """Where every stage of the circle stands, and what it lacks there."""
     with pytest.raises(WrongInput) as caught:
-        replayed(order, costs(2, 1))
-    assert [str(problem) for problem in caught.value.problems] == [
-        "order: never ends: backward of microbatch 1, chunk 0 on stage 0 (compute) waits for "
-        "forward of microbatch 0, chunk 0 on stage 1 (compute) waits for "
-        "backward of microbatch 1, chunk 0 on stage 0 (compute)"
-    ]
+        replayed(order_table(text, "table.csv"), costs(2, 1))
+    assert [str(problem) for problem in caught.value.problems] == [f"order: never ends: {circle}"]
+
+
+def test_messages_stand_in_the_circle_where_they_travel_on_their_own() -> None:
+    with pytest.raises(WrongInput, match="on stage 0 waits for message of microbatch 1, chunk 0 on stage 1; message"):
+        replayed(order_table("0F1,0B1,0F0,0B0\n1F0,1F1,1B0,1B1\n", "table.csv"), costs(2, 1, hop=0.1, shown=0.0))
