@@ -242,4 +242,4 @@ def test_a_device_without_half_precision(run: Run, tmp_path) -> None:
     best = json.loads(outcome.out)["plans"][0]
     assert 0 < best["mfu"] < 1
     assert best["measured_share"] == 0
-    assert best["step_time_high_s"] / best["step_time_s"] >= 1.3
+    assert best["step_time_high_s"] / best["step_time_s"] >= 1.3 - 1e-9

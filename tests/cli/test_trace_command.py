@@ -70,7 +70,8 @@ def test_a_timeline_below_the_tables(run: Run) -> None:
 def test_a_timeline_of_a_plan_file(run: Run, answer: dict) -> None:
     outcome = run("simulate", "plan.json", "--timeline")
     assert outcome.code == 0
-    assert "Where the replayed time goes" in outcome.out
+    assert "Timeline of a step of" in outcome.out
+    assert "Peak memory in GiB" in outcome.out
 
 
 def test_a_timeline_is_not_json(run: Run) -> None:

@@ -92,17 +92,6 @@ def test_replicas_have_rows_of_their_own() -> None:
     assert drawn["replica 1 stage 1"][1] < drawn["replica 0 stage 1"][1]
 
 
-def test_the_breakdown_makes_up_the_step() -> None:
-    """Every term is printed, and they sum to the step."""
-    found, held = WIDE
-    table = printed(found, held).split("Where the replayed time goes\n")[1]
-    shares = [float(share) for share in re.findall(r"(\d+\.\d) %", table)]
-    assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
-    mean = dict(zip(CATEGORIES, found.terms.mean(axis=1), strict=False))
-    for name, seconds in mean.items():
-        assert re.search(rf"^ {name} +\S+ \S+ +{100 * seconds / found.seconds:.1f} %", table, re.MULTILINE)
-
-
 def test_memory_by_stage_at_its_peak() -> None:
     """Stage 0 holds eight microbatches, the last one and the logits."""
     table = printed(*WIDE).split("Peak memory")[1]
