@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -60,15 +60,20 @@ def note(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(text)
 
 
-def check_writable(path: Path | None) -> list[Problem]:
-    """What would keep `path` from being written, found before any work is done."""
+def check_writable(
+    path: Path | None, example: str = "plan.json", instead: str = "--json prints to standard output"
+) -> list[Problem]:
+    """What would keep `path` from being written, found before any work is done.
+
+    `example`: name of such a file; `instead`: what to do if it is a device.
+    """
     if path is None:
         return []
     folder = path.parent
     if path.is_dir():
-        return [Problem("--out", str(path), "is a folder", f"name a file in it, e.g. {path / 'plan.json'}")]
+        return [Problem("--out", str(path), "is a folder", f"name a file in it, e.g. {path / example}")]
     if path.exists() and not path.is_file():
-        return [Problem("--out", str(path), "is not an ordinary file", "--json prints to standard output")]
+        return [Problem("--out", str(path), "is not an ordinary file", instead)]
     if not folder.is_dir():
         return [Problem("--out", str(path), f"lies in {folder}, which is not a folder", f"mkdir -p {folder}")]
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
@@ -78,12 +83,25 @@ def check_writable(path: Path | None) -> list[Problem]:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write the whole document or nothing; links are followed."""
+    with _whole(path) as file:
+        json.dump(document, file, indent=1, allow_nan=False)
+        file.write("\n")
+
+
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """Write a text that comes in pieces, the whole or nothing; links are followed."""
+    with _whole(path) as file:
+        file.writelines(pieces)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[str]]:
+    """A file that takes the place of `path` once all is written; WrongInput where it cannot be."""
     path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("x", encoding="utf-8") as file:
-            json.dump(document, file, indent=1, allow_nan=False)
-            file.write("\n")
+            yield file
         part.replace(path)
     except OSError as error:
         raise WrongInput([Problem("--out", str(path), f"cannot be written: {error.strerror}")]) from None

@@ -29,6 +29,7 @@ Examples:
 
   simtrain simulate plan.json
   simtrain simulate plan.json --rank 3 --json
+  simtrain simulate plan.json --timeline
   simtrain simulate llama-3-70b dgx-h100 --gpus 64 --global-batch 128 \
       --tp 8 --sp --pp 4 --zero 1
   simtrain simulate job.toml --tp 8 --sp --pp 4
@@ -61,25 +62,39 @@ def simulate(
     tp: Annotated[str, stated("Tensor degree.", panel=LAYOUT)] = "1",
     sp: Annotated[bool, typer.Option("--sp", metavar="", help="Sequence parallelism.", rich_help_panel=LAYOUT)] = False,
     pp: Annotated[str, stated("Pipeline degree: stages.", panel=LAYOUT)] = "1",
-    vpp: Annotated[str, stated("Chunks a stage; above 1 the schedule is interleaved (or zb-v).", panel=LAYOUT)] = "1",
+    vpp: Annotated[str, stated("Chunks a stage; above 1 the schedule is one with chunks.", panel=LAYOUT)] = "1",
     cp: Annotated[str, stated("Context degree, as a ring.", panel=LAYOUT)] = "1",
     ulysses: Annotated[str, stated("Context degree, over heads.", panel=LAYOUT)] = "1",
     ep: Annotated[str, stated("Expert degree.", panel=LAYOUT)] = "1",
     etp: Annotated[str, stated("Tensor degree inside an expert.", panel=LAYOUT)] = "1",
     zero: Annotated[str, stated("States sharded: 1 optimizer, 2 gradients too, 3 all.", "0..3", LAYOUT)] = "0",
     shard_group: Annotated[str | None, stated("Ranks a state is sharded over; all if not given.", panel=LAYOUT)] = None,
-    schedule: Annotated[str | None, stated("gpipe, 1f1b, interleaved, zb-1p, zb-2p or zb-v.", "NAME", LAYOUT)] = None,
+    schedule: Annotated[str | None, stated("Pipeline schedule, of those the stack has.", "NAME", LAYOUT)] = None,
     micro_batch: Annotated[str, stated("Sequences a microbatch.", panel=LAYOUT)] = "1",
     recompute: Annotated[str, stated("none, selective or full.", "NAME", LAYOUT)] = "none",
     full_layers: Annotated[str, stated("Layers a stage recomputed in full besides.", panel=LAYOUT)] = "0",
+    order: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Run the actions of this table (.csv as torch.distributed.pipelining writes it, or .json) instead of "
+            "the schedule's.",
+            rich_help_panel=LAYOUT,
+        ),
+    ] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", metavar="", help="Replay the step and draw what every stage does when.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the plan and show it."""
     from simtrain.cli.inputs import calibrated, request, unreadable
+    from simtrain.cli.orderfile import read_order
     from simtrain.cli.output import console, print_json
     from simtrain.cli.planfile import read_plan
-    from simtrain.errors import WrongInput
-    from simtrain.estimate import detail, estimate, machine
+    from simtrain.errors import Problem, WrongInput
+    from simtrain.estimate import machine
+    from simtrain.estimate.replayed import exact, replayed
     from simtrain.search.layout import Layout
     from simtrain.spec.plan import PlanTable
     from simtrain.views.document import simulate_document
@@ -87,6 +102,9 @@ def simulate(
 
     from_file = Path(model).suffix == ".json" and Path(model).name != "config.json" and cluster is None
     misplaced = [*_misplaced(context, from_file), *unreadable(calibration)]
+    if timeline and as_json:
+        hint = "leave one of them out; simtrain trace writes the timeline as JSON"
+        misplaced.append(Problem("--timeline", None, "is drawn for people, not printed as JSON", hint))
     if from_file:
         try:
             job, plan = read_plan(Path(model), rank)
@@ -126,13 +144,17 @@ def simulate(
         raise WrongInput(misplaced)
     job = calibrated(job, calibration)
     on = machine(job)
-    table = PlanTable.of([plan])
-    result = estimate(job, table, on)
-    document = simulate_document(job, result, detail(job, table, on))
+    given = None if order is None else read_order(order)
+    document = simulate_document(job, *exact(job, PlanTable.of([plan]), on, given))
     if as_json:
         print_json(document)
     else:
         print_one(console(), job, document["plans"][0])
+    if timeline:
+        from simtrain.views.gantt import print_timeline
+
+        found = replayed(job, plan, on, given)
+        print_timeline(console(), found.step, found.footprint, found.categories)
     if not document["plans"][0]["fits"]:
         raise typer.Exit(1)
 
@@ -156,7 +178,7 @@ def _misplaced(context: typer.Context, from_file: bool) -> "list[Problem]":
             _flag(name), None, "cannot change the plan of a plan file", "leave it out, or name a model and a cluster"
         )
         for name in on_command_line
-        if name not in ("model", "rank", "calibration", "as_json")
+        if name not in ("model", "rank", "calibration", "order", "timeline", "as_json")
     ]
 
 

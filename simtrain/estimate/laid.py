@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.errors import Problem, WrongInput
 from simtrain.estimate.passes import Passes
 from simtrain.price.blocks import ELEMENTWISE, MATMUL, Machine
 from simtrain.price.step import SyncTime
@@ -14,7 +15,7 @@ from simtrain.spec.schedule import HIDES
 from simtrain.timeline.costs import Costs, Traffic
 from simtrain.timeline.footprint import Held
 from simtrain.timeline.memory import CLASSES, Holdings
-from simtrain.timeline.order import folded, looped
+from simtrain.timeline.order import Order, folded, looped
 from simtrain.timeline.schedules.pace import Pace
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import splits
@@ -39,6 +40,27 @@ class Laid:
         """The representative of every stage that holds something."""
         way = folded if self.plans.folded[row] else looped
         self.place = way(len(self.stages), int(self.plans.vpp[row]))
+
+    def take(self, order: Order, microbatches: int) -> None:
+        """Place the chunks as an order does; WrongInput where it is not one of this plan."""
+        stages, chunks = self.place.shape
+        asked = {"stages": stages, "chunks a stage": chunks, "microbatches": microbatches}
+        given = (*order.place.shape, order.microbatches)
+        problems = [
+            Problem("order", have, f"must have the plan's {want} {name}")
+            for (name, want), have in zip(asked.items(), given, strict=True)
+            if have != want
+        ]
+        if not problems:
+            for end, position in (("first", 0), ("last", self.place.size - 1)):
+                have, want = (int(np.argwhere(place == position)[0, 0]) for place in (order.place, self.place))
+                if have != want:
+                    rule = f"must be where the schedule has it, on stage {want}"
+                    where = f"order: {end} chunk on stage"
+                    problems.append(Problem(where, have, rule, "name a --schedule of its kind"))
+        if problems:
+            raise WrongInput(problems)
+        self.place = order.place
 
     def costs(self, blocks: Sequence[Passes], sync: SyncTime, messages: tuple[Array, Array]) -> Costs:
         """Of one step; `blocks`: passes of layers, embedding and head, `messages`: inside a domain, and between two."""
@@ -118,10 +140,9 @@ class Laid:
     def _passes(self, blocks: Sequence[Passes], accumulation: Array) -> tuple[Array, Array, Array]:
         """Forward, input-gradient and weight-gradient seconds, shape (categories, stages, chunks).
 
-        Chunks share the layers of their stage evenly; embedding and head stand at the two ends of the way.
+        Embedding and head stand at the two ends of the way.
         """
-        even = np.full(self.place.shape, 1 / self.place.shape[1])
-        places = np.stack([even, self.place == 0, self.place == self.place.size - 1])
+        places = np.stack([self._layers(), self.place == 0, self.place == self.place.size - 1])
         forward, backward = (
             np.einsum("bks,bsc->ksc", [getattr(part, name)[:, self.stages, self.row] for part in blocks], places)
             for name in ("forward", "backward")
@@ -132,6 +153,19 @@ class Laid:
         weight[MATMUL] -= added
         weight[ELEMENTWISE] += added
         return forward, backward - weight, weight
+
+    def _layers(self) -> Array:
+        """Share of its stage's layers that each chunk has, shape (stages, chunks).
+
+        All chunks have as many, but for those at an end of the way, which have what is left.
+        """
+        chunks = self.place.shape[1]
+        layers = self.part.layout.layers[self.stages, self.rows[self.row]][:, None]
+        ends = (self.place == 0) | (self.place == self.place.size - 1)
+        several = ends.sum(axis=1, keepdims=True)
+        rest = layers - (chunks - several) * layers.max() / chunks
+        held = np.where(ends, rest / np.maximum(several, 1), np.where(several > 0, layers.max(), layers) / chunks)
+        return np.asarray(np.divide(held, layers, out=np.full(held.shape, 1 / chunks), where=layers > 0))
 
     def _hops(self, messages: tuple[Array, Array]) -> Array:
         """A message from every stage to the next, shape (stages,)."""

@@ -123,7 +123,8 @@ def hops(described: Program, on: Machine) -> Hops:
     leaves, through = crossings(plans, on.network.domain)
     path = through * between + (plans.pp - 1 - through) * inside
     times = 2 if described.job.stack.exchanged_in_turn.value else 1
-    return Hops(np.where(leaves > 0, between, inside), times * exchanges(plans), path)
+    back = np.where(leaves.any(axis=0), between, inside)
+    return Hops(np.where(leaves > 0, between, inside), times * exchanges(plans), path, back)
 
 
 def passes(job: Job, plans: PlanTable, on: Machine) -> tuple[Passes, Hops]:

@@ -1,12 +1,13 @@
 """One plan's step replayed: its schedule drawn up, its costs laid over the stages, run event by event."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.estimate.closed import TERMS, Detail, Estimate, detail, estimate
 from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import priced, stage_passes
 from simtrain.price.blocks import CATEGORIES, LAUNCH, Machine
@@ -15,10 +16,12 @@ from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.spec.schedule import SCHEDULES
 from simtrain.timeline.footprint import Footprint, footprint
-from simtrain.timeline.memory import holdings, waiting_share
+from simtrain.timeline.memory import CLASSES, holdings, waiting_share
 from simtrain.timeline.order import Order
 from simtrain.timeline.schedules.drawn import drawn
+from simtrain.timeline.steady import steady
 from simtrain.timeline.step import Step, step
+from simtrain.workload.strategies.pipeline import NO_FLUSH
 
 Array = NDArray[np.float64]
 LAYERS: Final = ("dense", "moe")
@@ -30,6 +33,8 @@ class Replayed:
 
     step: Step
     footprint: Footprint
+    stages: NDArray[np.int64]
+    """The representative of every stage (workload.strategies.pipeline)."""
     categories: tuple[str, ...] = CATEGORIES
     """Of the seconds of passes."""
 
@@ -37,7 +42,7 @@ class Replayed:
 def replayed(job: Job, plan: Plan, on: Machine, order: Order | None = None, slowdown: Array | None = None) -> Replayed:
     """Replay one plan; `order`: instead of its schedule's, `slowdown`: see timeline.build.
 
-    Raises WrongInput where the order never ends.
+    Raises WrongInput where the order never ends, or is one of other stages, chunks or microbatches.
     """
     return next(replays(job, PlanTable.of([plan]), on, order, slowdown))
 
@@ -54,14 +59,40 @@ def replays(
     )
     blocks[0].forward[LAUNCH] += job.stack.microbatch_overhead.value
     messages = hop_seconds(on, described)
-    waiting, held = waiting_share(described), holdings(described)
+    waiting, holds = waiting_share(described), holdings(described)
     for row in range(len(plans)):
         laid = Laid(job, described, on, row)
+        microbatches = int(plans.microbatches[row])
+        if order is not None:
+            laid.take(order, microbatches)
         costs = laid.costs(blocks, sync, messages)
-        drawn_up = order
-        if drawn_up is None:
-            stages, chunks = laid.place.shape
+        stages, chunks = laid.place.shape
+        if order is None and plans.schedule[row] == NO_FLUSH:
+            found = steady(stages, microbatches, costs, slowdown)
+        else:
             pace = laid.pace(costs, float(waiting[row]))
-            drawn_up = drawn(SCHEDULES[plans.schedule[row]], stages, chunks, int(plans.microbatches[row]), pace)
-        found = step(drawn_up, costs, slowdown)
-        yield Replayed(found, footprint(drawn_up, laid.held(held, float(waiting[row]))))
+            schedule = SCHEDULES[plans.schedule[row]]
+            found = step(order or drawn(schedule, stages, chunks, microbatches, pace), costs, slowdown)
+        held = footprint(found.order, laid.held(holds, float(waiting[row])))
+        yield Replayed(found, held, laid.stages)
+
+
+def exact(job: Job, plans: PlanTable, on: Machine, order: Order | None = None) -> tuple[Estimate, Detail]:
+    """Estimate and make-up of a few plans, step time and peak of memory replayed; intervals keep their relative width.
+
+    `order`: see replayed.
+    """
+    closed, made = estimate(job, plans, on), detail(job, plans, on)
+    found = list(replays(job, plans, on, order))
+    seconds = np.array([one.step.seconds for one in found])
+    terms = np.array([one.step.terms.mean(axis=1) for one in found]).reshape(len(plans), len(TERMS)).T
+    peaks = [one.footprint.peak for one in found]
+    classes = [one.footprint.classes(*peak) for one, peak in zip(found, peaks, strict=True)]
+    peak = replace(
+        closed.memory,
+        classes=np.array(classes).reshape(len(plans), len(CLASSES)).T,
+        stage=np.array([one.stages[stage] for one, (stage, _) in zip(found, peaks, strict=True)], dtype=np.int64),
+    )
+    longer = seconds / closed.step_time
+    interval = {"low": made.low * longer, "high": made.high * longer}
+    return replace(closed, step_time=seconds, memory=peak), replace(made, terms=terms, **interval)

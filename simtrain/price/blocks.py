@@ -40,6 +40,8 @@ CATEGORIES: Final = (
     "launch",
 )
 MATMUL, ATTENTION, ELEMENTWISE, TENSOR, HEADS, CONTEXT, EXPERT, LAUNCH = range(len(CATEGORIES))
+COMMUNICATION: Final = tuple(CATEGORIES[axis] for axis in (TENSOR, HEADS, CONTEXT, EXPERT))
+"""Categories of a pass in which a rank waits for others."""
 _WAITS: Final = ("all_reduce", "reduce_scatter", "all_to_all")
 """Collectives that follow long products, after which ranks arrive apart; a gather follows a reduction and a norm."""
 _AXES: Final = {"tensor": TENSOR, "heads": HEADS, "context": CONTEXT, "expert": EXPERT}

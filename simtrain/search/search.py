@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.estimate import Detail, Estimate, detail, estimate, machine
+from simtrain.estimate import Detail, Estimate, estimate, machine
 from simtrain.price.blocks import Machine
 from simtrain.search.pareto import front
 from simtrain.search.refine import neighbours
@@ -22,6 +22,10 @@ from simtrain.workload.program import distinct
 Array = NDArray[np.float64]
 MESH: Final = ("tp", "cp", "pp", "ep")
 """Degrees that tell ranked plans apart; the data-parallel one follows."""
+SHAPES: Final = (*MESH, "schedule", "vpp")
+"""Degrees and what tells the orders of a pipeline apart."""
+NEXT_BEST: Final = 16
+"""Plans replayed besides the best of each shape: closed forms are within about 1 % of the replay."""
 Progress = Callable[[int, int], None]
 
 
@@ -78,12 +82,12 @@ def search(job: Job, top: int, progress: Progress | None = None) -> Search:
     tally = space.tally
     tally.add(result.tally)
     tally.enumerated = tally.legal + sum(tally.rejected.values())
-    best = _refined(job, result.best, on, top)
+    best, made = _refined(job, result.best, on, top)
     return Search(
         job=job,
         best=best,
-        detail=detail(job, best.plans, on),
-        pareto=estimate(job, result.front, on),
+        detail=made,
+        pareto=_front(job, result.front, on),
         closest=estimate(job, result.closest, on),
         tally=tally,
         fits=result.fits,
@@ -91,11 +95,35 @@ def search(job: Job, top: int, progress: Progress | None = None) -> Search:
     )
 
 
-def _refined(job: Job, plans: PlanTable, on: Machine, top: int) -> Estimate:
-    """The best of these plans and of the finer steps around them."""
+def _refined(job: Job, plans: PlanTable, on: Machine, top: int) -> tuple[Estimate, Detail]:
+    """The best of these plans and of the finer steps around them, replayed."""
+    from simtrain.estimate.replayed import exact
+
     around = estimate(job, unique(PlanTable.concatenate([plans, neighbours(job, plans)])), on)
-    kept = _keep(around, Tally(), 0, top) if len(around.plans) else _nothing(Tally())
-    return estimate(job, kept.best, on)
+    good = around.roomy if around.roomy.any() else around.fits
+    rows = np.flatnonzero(good)
+    pace = around.step_time / around.plans.global_batch
+    need = around.memory.total
+    replayed, _ = exact(job, around.plans.take(rows[_shortlisted(around.plans.take(rows), pace[rows], need[rows])]), on)
+    order = ranked(replayed.plans, replayed.step_time / replayed.plans.global_batch, replayed.memory.total)[:top]
+    return exact(job, replayed.plans.take(order), on)
+
+
+def _front(job: Job, plans: PlanTable, on: Machine) -> Estimate:
+    """What is left of a front once its plans are replayed."""
+    from simtrain.estimate.replayed import exact
+
+    replayed, _ = exact(job, plans, on)
+    kept = front(replayed.step_time / plans.global_batch, replayed.memory.total)
+    return exact(job, plans.take(kept), on)[0]
+
+
+def _shortlisted(plans: PlanTable, pace: Array, need: Array) -> NDArray[np.int64]:
+    """Rows of plans worth a replay: of every mesh the best of each schedule and number of chunks, and the next best."""
+    order = np.lexsort((need, pace))
+    taken = [np.unique(distinct(plans, columns).index[order], return_index=True)[1] for columns in (SHAPES, MESH)]
+    chosen = np.unique(np.concatenate([*taken, np.arange(min(NEXT_BEST, len(order)))]))
+    return np.asarray(order[chosen])
 
 
 def _nothing(tally: Tally) -> _Kept:

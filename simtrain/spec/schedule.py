@@ -36,7 +36,7 @@ TRAITS: Final[dict[Schedule, Trait]] = {
     "interleaved": Trait(SEVERAL, hides=True),
     "breadth-first": Trait(SEVERAL, floods=True, hides=True),
     "hanayo": Trait(EVEN, folded=True, hides=True),
-    "no-flush": Trait(hides=True),
+    "no-flush": Trait(),
     "zb-1p": Trait(split=True),
     "zb-2p": Trait(split=True),
     "zb-v": Trait(TWO, folded=True, split=True),

@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.spec.plan import PlanTable
-from simtrain.workload.strategies.pipeline import FIRST, GPIPE, INTERLEAVED, ZB_V, Stages, activation_limit, splits
+from simtrain.spec.schedule import FLOODS, HIDES
+from simtrain.workload.strategies.pipeline import (
+    FIRST,
+    HANAYO,
+    INTERLEAVED,
+    NO_FLUSH,
+    ZB_V,
+    Stages,
+    activation_limit,
+    splits,
+)
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -27,6 +37,8 @@ class Hops:
     """Exchanges with a neighbour a microbatch: one a chunk and side; a send and a receive at once count once."""
     path: Array
     """Seconds of all hops from the first stage to the last."""
+    back: Array
+    """Seconds of the hop from the last stage to the first."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +77,51 @@ def pipeline(
     splits its backward passes.
 
     1F1B: m max(t) + (sum(t) - max(t)) / v with t = forward + backward, which is (m + (p - 1)/v) t on equal stages
-    (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) waits for the slowest forward and the
-    slowest backward apart. In the steady state a stage exchanges with its neighbours for every chunk; of that, `hidden`
-    hides where other chunks wait to run (interleaved). While the pipeline fills and drains, every hop shows.
-    Zero-bubble schedules: `_split_bubble`; they are laid out around their hops.
+    (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) and breadth-first (arXiv 2211.05953) wait
+    for the slowest forward and the slowest backward apart, and all stages exchange in both; the latter waits for every
+    chunk to come around where microbatches are few. Without a flush (arXiv 2003.11666) nothing fills or drains.
+    Waves (arXiv 2308.15762): 2(p - 1) of the longer passes of a chunk.
+    Schedules that split their backward passes are laid out around their hops: `_split_bubble`, `_folded_bubble`.
+
+    In the steady state a stage exchanges with its neighbours for every chunk; of that, `hidden` hides where other work
+    waits to run. While the pipeline fills and drains, every hop shows: once through the stages, and where hops hide
+    between chunks once more for every further chunk (of waves: every chunk), as those follow without slack.
     """
     m, v = plans.microbatches, plans.vpp
     both = forward + backward
-    split = splits(plans)
-    shown = np.where(plans.schedule == INTERLEAVED, 1 - hidden, 1.0 * ~split)
+    split, flushed = splits(plans), plans.schedule != NO_FLUSH
+    shown = np.where(HIDES[plans.schedule], 1 - hidden, 1.0 * ~split)
     exchanged = hops.exchanges * hops.seconds * shown
     stage = (both + exchanged).argmax(axis=0)
     chosen = (stage, np.arange(len(plans)))
     slowest = both[chosen]
-    fill = ((count * both).sum(axis=0) - slowest) / v
+    fill = ((count * both).sum(axis=0) - slowest) / v * flushed
     flush = np.zeros_like(slowest)
-    flushed = plans.schedule == GPIPE
-    if flushed.any():
+    floods = FLOODS[plans.schedule]
+    if floods.any():
         peaks = forward.max(axis=0) + backward.max(axis=0)
-        flush = np.where(flushed, (m - 1) * (peaks - slowest), 0.0)
-    bubble, shows = fill + flush, m * exchanged[chosen] + 2 * hops.path
+        loop = (1 - shown) * (hops.path + hops.back)
+        circling = [np.maximum((plans.pp - m) * part.max(axis=0) / v + loop, 0.0) for part in (forward, backward)]
+        flush = np.where(floods, (m - 1) * (peaks - slowest) + (v - 1) * sum(circling), 0.0)
+        exchanged = np.where(floods, 2 * v * hops.seconds * shown, exchanged)
+    waves = plans.schedule == HANAYO
+    turns = np.where(waves, v, np.where(plans.schedule == INTERLEAVED, v - 1, 0)) * (1 - shown)
+    last = floods * shown * hops.seconds.max(axis=0)
+    ends = 2 * flushed * (hops.path + turns * (hops.path + hops.back * ~waves) - last)
+    longest = np.maximum(forward.max(axis=0), backward.max(axis=0))
+    bubble = np.where(waves, fill + (plans.pp - 1) * (2 * longest - both.max(axis=0)) / v, fill + flush)
+    shows = m * exchanged[chosen] + ends
     if apart is not None:
         own = (forward[chosen], (backward - apart.seconds)[chosen], apart.seconds[chosen])
         around = ((count * forward).sum(axis=0) - own[0], (count * (backward - apart.seconds)).sum(axis=0) - own[1])
-        still, moving = (_split_bubble(plans, around, own, path, apart) for path in (0.0 * hops.path, hops.path))
+        still, moving = (
+            np.where(
+                plans.folded == 1,
+                _folded_bubble(plans, around, own, path, apart),
+                _split_bubble(plans, around, own, path, apart),
+            )
+            for path in (0.0 * hops.path, hops.path)
+        )
         bubble, shows = np.where(split, still, bubble), np.where(split, moving - still, shows)
     return Pipeline(m * slowest, bubble, shows)
 
@@ -109,20 +142,39 @@ def _split_bubble(
       (p - 1)(T_B + T_comm) before it. Weight passes kept for the end make room, as many as there are microbatches and
       as the limit holds of their bytes; the first stage has one left then: R - (held - 1) T_W.
 
-    In a V every stage has two passes of half the length each, and 2p halves in the limit of p microbatches; its last
-    stage has the idle time before the first backward pass, no stage waits for the limit in between. The numbers are
-    those of ibid. table 5 to 0.1 % of a step (ZB-1p) and 0.7 % (ZB-2p, whose search leaves up to T_F).
+    The numbers are those of ibid. table 5 to 0.1 % of a step (ZB-1p) and 0.7 % (ZB-2p, whose search leaves up to T_F).
     """
-    m, v = plans.microbatches, np.where(plans.schedule == ZB_V, 2, 1)
-    forward, backward, weight = (part / v for part in own)
-    limit = activation_limit(plans) * v
-    trip = (around[0] + around[1]) / v + 2 * path
-    before = np.maximum(trip - (np.minimum(limit, m * v) - v) * forward, 0.0)
-    full = (m * v > limit) & (v == 1)
-    after = np.where(full, np.maximum(trip - (limit - 1) * (backward + weight), 0.0), 0.0)
-    held = np.minimum(m * v, limit / np.maximum(apart.share, 1 / limit))
+    m, (forward, backward, weight) = plans.microbatches, own
+    limit = activation_limit(plans)
+    trip = around[0] + around[1] + 2 * path
+    before = np.maximum(trip - (np.minimum(limit, m) - 1) * forward, 0.0)
+    after = np.where(m > limit, np.maximum(trip - (limit - 1) * (backward + weight), 0.0), 0.0)
+    held = np.minimum(m, limit / np.maximum(apart.share, 1 / limit))
     bubble = np.maximum(before + after, np.maximum(trip - (held - 1) * weight, 0.0))
-    return np.asarray(np.maximum(bubble, around[0] / v + path) if apart.synchronous else bubble)
+    return np.asarray(np.maximum(bubble, around[0] + path) if apart.synchronous else bubble)
+
+
+def _folded_bubble(
+    plans: PlanTable, around: tuple[Array, Array], own: tuple[Array, Array, Array], path: Array, apart: Apart
+) -> Array:
+    """The same for a V, weight gradients no longer than the other passes.
+
+    ZB-V: none with equal passes (arXiv 2401.10241 section 6); where weight gradients are shorter, both halves of each
+    further stage add what the longer of the other passes takes more, and one weight gradient at the end fits in.
+    DualPipeV: (p - 1)(T_F + T_B - T_W), or with 2 T_B for both where backward passes are longer, less one forward pass.
+    Both are read off the replayed orders, which they meet to 1 % of a step from one and a half microbatches a stage on
+    (tests/laws). With fewer, a step takes at least a microbatch's way down and up and back.
+    """
+    forward, _, weight = (part / 2 for part in own)
+    between = (plans.pp - 1) * weight
+    ahead, back = around[0] / 2, around[1] / 2
+    longer = np.maximum(ahead, back)
+    fits = 2 * longer > 3 * between
+    two = np.maximum(2 * (longer - between) - fits * weight, 0.0) + 6 * path
+    one = np.maximum(ahead + back, 2 * back - forward) - between + 4 * path
+    way = around[0] + around[1] + own[0] + own[1] - plans.microbatches * sum(own)
+    bubble = np.maximum(np.where(plans.schedule == ZB_V, two, one), way)
+    return np.asarray(np.maximum(bubble, longer + path) if apart.synchronous else bubble)
 
 
 def exposed_reduction(

@@ -56,8 +56,6 @@ class Costs:
     """Host time of a step outside the model."""
     synchronous: bool = True
     """Whether no stage updates its weights before all have their gradients."""
-    flushed: bool = True
-    """Whether the pipeline drains at the end of a step."""
 
     def pass_seconds(self) -> Array:
         """Of each phase, in order.PHASES, shape (phases, stages, chunks)."""

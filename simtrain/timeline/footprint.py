@@ -1,6 +1,7 @@
 """Memory over time on every stage: what is held for good, what passes bring and free, and the peak."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from simtrain.timeline.memory import CLASSES
 from simtrain.timeline.order import BACKWARD, FORWARD, INPUT, WEIGHT, Order
 
 Array = NDArray[np.float64]
+ROUNDING: Final = 1e-9
+"""Relative difference of sums that are equal."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class Footprint:
 
     @property
     def peak(self) -> tuple[int, int]:
-        """Stage and action of the highest use."""
-        stage, action = np.unravel_index(int(self.total.argmax()), self.total.shape)
+        """Stage and action of the highest use, the first of equal ones."""
+        highest = self.total >= self.total.max() * (1 - ROUNDING)
+        stage, action = np.argwhere(highest)[0]
         return int(stage), int(action)
 
     def classes(self, stage: int, action: int) -> Array:

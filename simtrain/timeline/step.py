@@ -76,7 +76,7 @@ def _terms(graph: Graph, times: Times, costs: Costs, begin: Array, end: Array, s
     compute = _streams(graph, COMPUTE)
     rank, blocked = graph.rank[compute], graph.blocked[compute]
     alone[SENDING] = np.bincount(rank, blocked, ranks)
-    for term, gap in zip((BUBBLE, SENDING, REDUCING, GATHERING), _waits(graph, times, begin), strict=True):
+    for term, gap in zip((BUBBLE, SENDING, REDUCING, GATHERING), waits(graph, times, begin), strict=True):
         alone[term] += np.bincount(rank, gap, ranks)
     done = times.end[graph.first[COMPUTE * ranks + 1 : (COMPUTE + 1) * ranks + 1] - 1]
     known = _at(graph, times.end, KNOWN)
@@ -97,6 +97,13 @@ def _at(graph: Graph, values: Array, kind: int) -> Array:
     return np.asarray(values[stream][graph.kind[stream] == kind])
 
 
+def shares(costs: Costs) -> Array:
+    """Part of a pass each category takes, shape (phases, categories, stages, chunks); 0 of a pass of no seconds."""
+    parts = np.stack([costs.forward, costs.backward + costs.weight, costs.backward, costs.weight])
+    whole = parts.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0))
+
+
 def _busy(graph: Graph, costs: Costs) -> Array:
     """Seconds of passes by category, shape (categories, ranks)."""
     compute = _streams(graph, COMPUTE)
@@ -104,15 +111,15 @@ def _busy(graph: Graph, costs: Costs) -> Array:
     passes = graph.seconds[compute] - graph.blocked[compute]
     code = (graph.kind[compute] * graph.ranks + graph.rank[compute]) * chunks + graph.chunk[compute]
     taken = np.bincount(code, passes, len(PHASES) * graph.ranks * chunks).reshape(len(PHASES), graph.ranks, chunks)
-    parts = np.stack([costs.forward, costs.backward + costs.weight, costs.backward, costs.weight])
-    whole = parts.sum(axis=1, keepdims=True)
-    share = np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0)
     of_replicas = taken.reshape(len(PHASES), -1, stages, chunks)
-    return np.asarray(np.einsum("pksc,prsc->krs", share, of_replicas).reshape(parts.shape[1], -1))
+    return np.asarray(np.einsum("pksc,prsc->krs", shares(costs), of_replicas).reshape(len(costs.forward), -1))
 
 
-def _waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array, Array]:
-    """Seconds every pass came later than the one before allowed: in a bubble, for a message, a reduction, a gather."""
+def waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array, Array]:
+    """Seconds every pass came later than the one before allowed: in a bubble, for a message, a reduction, a gather.
+
+    Arrays of shape (passes,), the graph's first operations; `begin`: when every rank's step begins.
+    """
     compute = _streams(graph, COMPUTE)
     start, rank = times.start[compute], graph.rank[compute]
     before = np.concatenate([[0.0], times.end[compute][:-1]])

@@ -16,8 +16,8 @@ from simtrain.study.run import cost
 from simtrain.timeline.memory import CLASSES
 from simtrain.views.format import count, gib, money, percent, quantity, seconds
 from simtrain.views.layout import layout
+from simtrain.views.shares import shares
 
-BAR = 24
 REASONS = {rule.name: rule.reason for rule in RULES}
 WIDE = 130
 """Columns from which reasons stand beside the plans instead of below."""
@@ -27,11 +27,6 @@ LEGEND = (
     "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage), dp data, "
     "ep expert (etp tensor inside), zero1/2/3 sharded states, mb microbatch; recomputed: selective, full, full:layers"
 )
-
-
-def bar(share: float) -> str:
-    """A horizontal bar for a share of the whole."""
-    return "█" * round(share * BAR)
 
 
 def asked(job: Job) -> Text:
@@ -79,9 +74,9 @@ def print_one(console: Console, job: Job, row: dict[str, Any]) -> None:
 def print_plan(console: Console, job: Job, row: dict[str, Any], title: str) -> None:
     """One plan in full."""
     console.print(Panel(_headline(job, row), title=title, title_align="left", expand=False))
-    console.print(_shares("Where a step's time goes", row["time_by_term_s"], row["step_time_s"], seconds))
+    console.print(shares("Where a step's time goes", row["time_by_term_s"], row["step_time_s"], seconds))
     stage = row["fullest_stage"]
-    console.print(_shares(f"Where memory goes ({stage} stage)", row["memory_by_class_bytes"], row["memory_bytes"], gib))
+    console.print(shares(f"Where memory goes ({stage} stage)", row["memory_by_class_bytes"], row["memory_bytes"], gib))
 
 
 def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
@@ -116,14 +111,6 @@ def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
     table.add_row(
         "evidence", f"{percent(row['measured_share'])} of the layer time rests on measured kernels, the rest on laws"
     )
-    return table
-
-
-def _shares(title: str, parts: dict[str, float], whole: float, shown: Any) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None)
-    for name, value in sorted(parts.items(), key=lambda item: -item[1]):
-        if value > 0.0005 * whole:
-            table.add_row(name, shown(value), percent(value / whole), Text(bar(value / whole), style="cyan"))
     return table
 
 
@@ -203,7 +190,7 @@ def print_nothing_fits(console: Console, result: Search, hints: list[str]) -> No
             f"(the least of {tally.legal:,} legal plans)"
         )
         classes = dict(zip(CLASSES, closest.memory.classes[:, 0].tolist(), strict=True))
-        console.print(_shares("What fills it", classes, float(closest.memory.total[0]), gib))
+        console.print(shares("What fills it", classes, float(closest.memory.total[0]), gib))
     for hint in hints:
         console.print(f"would make it {'fit' if tally.legal else 'legal'}: {hint}")
     table = Table(title="Candidates dropped, by rule", title_justify="left", show_header=False, box=None)

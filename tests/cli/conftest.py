@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from types import MappingProxyType
 
 import pytest
 
-SNAPSHOTS = Path(__file__).parent / "snapshots"
-REFRESH = "SIMTRAIN_REFRESH_SNAPSHOTS"
 CODE = "from simtrain.cli.main import main; main()"
 ROOT = Path(__file__).parents[2]
 TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH")
@@ -102,17 +99,3 @@ def checked(outcome: Outcome) -> Outcome:
         assert outcome.err or "Usage: " in outcome.out
         assert "error:" not in outcome.out
     return outcome
-
-
-@pytest.fixture
-def snapshot(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """`snapshot(text)` compares with snapshots/<test>.txt; set SIMTRAIN_REFRESH_SNAPSHOTS=1 to write it anew."""
-
-    def compare(text: str) -> None:
-        path = SNAPSHOTS / f"{request.node.name}.txt"
-        timeless = re.sub(r"fit; \d+\.\d s", "fit; ? s", text)
-        if os.environ.get(REFRESH):
-            path.write_text(timeless, encoding="utf-8")
-        assert timeless == path.read_text(encoding="utf-8"), f"if this is meant: {REFRESH}=1 pytest tests/cli"
-
-    return compare

@@ -42,7 +42,7 @@ def run(
     plans = PlanTable.of([Plan(pp=stages, vpp=chunks, schedule=schedule, global_batch=microbatches)])
     count = np.array([[1.0], [0.0], [stages - 2.0], [1.0]])
     there = (count > 0) * 1.0
-    hops = Hops(np.full((4, 1), hop), exchanges(plans), np.array([hop * (stages - 1)]))
+    hops = Hops(np.full((4, 1), hop), exchanges(plans), np.array([hop * (stages - 1)]), np.array([hop]))
     apart = Apart(weight * there, np.array([share]), synchronous)
     return pipeline(plans, count, forward * there, (backward + weight) * there, hops, 0.0, apart)
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from simtrain.timeline.order import Index, Order
 from simtrain.timeline.schedules.pace import Pace
 
-PATIENCE: Final = (0.0, 0.3, 0.6, 1.0)
+PATIENCE: Final = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Idle time, in weight passes, from which one of them fills it: all are tried."""
+BY_PLACE: Final = -1.0
+"""Tried besides: a stage owes as many as stages stand before it, and pays at once what is more (ZB-H1)."""
 
 
 def filled(orders: Iterable[Order], limit: int, pace: Pace) -> Order:
@@ -22,7 +24,7 @@ def filled(orders: Iterable[Order], limit: int, pace: Pace) -> Order:
     best, shortest = None, np.inf
     for order in orders:
         rows = np.stack([order.chunk, order.microbatch, order.phase], axis=-1)
-        for patience in PATIENCE:
+        for patience in (BY_PLACE, *PATIENCE):
             table, length = _fill(
                 rows, order.place, order.microbatches, float(limit), pace.forward, pace.backward, pace.weight, pace.hop,
                 pace.waiting, patience,
@@ -75,7 +77,10 @@ def _fill(
                     c, i, kind = rows[s, done[s]]
                     start[s] = max(ready[min(kind, 1), place[s, c], i], free[s])
                     full = kind == 0 and held[s] + 1.0 > limit + 1e-9
-                    pays[s] = due and (full or start[s] - free[s] > patience * weight * (1 + 1e-12))
+                    if patience < 0:
+                        pays[s] = due and (full or owing[s] - paid[s] > s)
+                    else:
+                        pays[s] = due and (full or start[s] - free[s] > patience * weight * (1 + 1e-12))
                 else:
                     pays[s] = due
                 if pays[s]:

@@ -210,7 +210,7 @@ RULES = (
     Rule(
         "interleaving needs whole rounds of microbatches",
         "microbatches must be a multiple of the stages",
-        lambda job, plans: (plans.schedule != INTERLEAVED) | (plans.microbatches % plans.pp == 0),
+        lambda job, plans: ~np.isin(plans.schedule, (INTERLEAVED, HANAYO)) | (plans.microbatches % plans.pp == 0),
     ),
     Rule(
         "both ways of dualpipe-v are full",
