@@ -1,6 +1,7 @@
 """An order's actions one by one, for every data-parallel replica, and the pieces they are run in."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Actions:
     stages: int
     chunks: int
 
-    @property
+    @cached_property
     def stage(self) -> Index:
         """Pipeline stage."""
         return self.rank % self.stages
@@ -40,12 +41,12 @@ class Actions:
     @property
     def back(self) -> Flags:
         """Where gradients of activations go out."""
-        return np.isin(self.phase, (BACKWARD, INPUT))
+        return np.asarray((self.phase == BACKWARD) | (self.phase == INPUT))
 
     @property
     def gives(self) -> Flags:
         """Where gradients of weights are done."""
-        return np.isin(self.phase, (BACKWARD, WEIGHT))
+        return np.asarray((self.phase == BACKWARD) | (self.phase == WEIGHT))
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class Pieces:
 def listed(order: Order, replicas: int) -> Actions:
     """All actions of `replicas` equal replicas."""
     stages, chunks = order.place.shape
-    stage, column = np.nonzero(order.phase != NONE)
-    chunk, microbatch, phase = (part[stage, column] for part in (order.chunk, order.microbatch, order.phase))
+    there = order.phase != NONE
+    stage = np.repeat(np.arange(stages), there.sum(axis=1))
+    chunk, microbatch, phase = (part[there] for part in (order.chunk, order.microbatch, order.phase))
     position = order.place[stage, chunk]
     replica = np.repeat(np.arange(replicas), len(stage))
     rank = np.tile(stage, replicas) + replica * stages

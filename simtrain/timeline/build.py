@@ -64,8 +64,9 @@ def _senders(actions: Actions, order: Order, costs: Costs) -> tuple[Index, Array
     target = actions.position + step
     there = stage_of[np.clip(target, 0, ends - 1)]
     sender = np.flatnonzero((step != 0) & (target >= 0) & (target < ends) & (there != actions.stage))
-    ways = np.sort([actions.stage[sender], there[sender]], axis=0)
-    return sender, costs.hops[np.where(ways[1] - ways[0] == 1, ways[0], ways[1])]
+    here, there = actions.stage[sender], there[sender]
+    next_to = np.abs(here - there) == 1
+    return sender, costs.hops[np.where(next_to, np.minimum(here, there), np.maximum(here, there))]
 
 
 def _messages(compute: Operations, after: Index, seconds: Array) -> Operations:
