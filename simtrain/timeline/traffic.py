@@ -34,7 +34,7 @@ def traffic(actions: Actions, parts: Pieces, costs: Costs, compute: Operations, 
     arrives = np.zeros(len(row), dtype=bool)
     arrives[np.cumsum(1 + meets)[meets] - 2] = True
     at, place, seconds = at[row], place[row], np.where(arrives, 0.0, seconds[row])
-    needs = _needs(at, place, compute.rank, costs.reduction.every)
+    needs = _needs(at, place, compute.rank, costs)
     number = offset + np.arange(len(row))
     if replicas > 1:
         each = len(row) // replicas
@@ -84,13 +84,15 @@ def _spread(parts: Pieces, chosen: Index, place: int, seconds: Array) -> Entry:
     return np.repeat(parts.first[chosen], count) + within, place, np.repeat(seconds / count, count)
 
 
-def _needs(at: Index, place: Index, rank: Index, every: bool) -> Index:
-    """What the operations need of the passes: the one before theirs, or their own where they move its result."""
+def _needs(at: Index, place: Index, rank: Index, costs: Costs) -> Index:
+    """What the operations need of the passes: their own where they move its result, else the one before theirs, as no
+    more is gathered ahead; nothing where all is gathered once."""
     needs = np.full((len(at), NEEDS), NONE)
     before = np.maximum(at - 1, 0)
     begins = np.where((at > 0) & (rank[before] == rank[at]), before, NONE)
-    after = (place >= AFTER) | ((place == BESIDE_REDUCTION) & (not every))
-    needs[:, 0] = np.where(after, at, begins)
+    after = (place >= AFTER) | ((place == BESIDE_REDUCTION) & (not costs.reduction.every))
+    freely = (place == BESIDE_GATHER) & (not costs.gather.every)
+    needs[:, 0] = np.where(after, at, np.where(freely, NONE, begins))
     return needs
 
 
