@@ -83,15 +83,17 @@ def pipeline(
     Waves (arXiv 2308.15762): 2(p - 1) of the longer passes of a chunk.
     Schedules that split their backward passes are laid out around their hops: `_split_bubble`, `_folded_bubble`.
 
-    In the steady state a stage exchanges with its neighbours for every chunk; of that, `hidden` hides where other work
-    waits to run. While the pipeline fills and drains, every hop shows: once through the stages, and where hops hide
-    between chunks once more for every further chunk (of waves: every chunk), as those follow without slack.
+    In the steady state a stage exchanges with its neighbours for every chunk, of interleaved ones as often as a stage
+    at an end: the others have the slack for one more. Of that, `hidden` hides where other work waits to run. While the
+    pipeline fills and drains, every hop shows: once through the stages, and where hops hide between chunks once more
+    for every further chunk (of waves: every chunk), as those follow without slack.
     """
     m, v = plans.microbatches, plans.vpp
     both = forward + backward
     split, flushed = splits(plans), plans.schedule != NO_FLUSH
     shown = np.where(HIDES[plans.schedule], 1 - hidden, 1.0 * ~split)
-    exchanged = hops.exchanges * hops.seconds * shown
+    exchanges = np.where(plans.schedule == INTERLEAVED, hops.exchanges[FIRST], hops.exchanges)
+    exchanged = exchanges * hops.seconds * shown
     stage = (both + exchanged).argmax(axis=0)
     chosen = (stage, np.arange(len(plans)))
     slowest = both[chosen]

@@ -20,6 +20,8 @@ AT_ONCE: Final = re.compile(r"\((.*)\)OVERLAP_F_B")
 """Passes that PyTorch runs at once; here one stands after the other."""
 IMPLIED: Final = re.compile(r"[0-9]{1,9}(UNSHARD|RESHARD|REDUCE_GRAD|(SEND|RECV)_[FB][0-9]{1,9})")
 """Communication that PyTorch writes between the passes; the costs say what there is of it."""
+MOST: Final = 20
+"""Missing and repeated actions that are named one by one."""
 Row = list[tuple[int, int, int]]
 """Position, phase and microbatch of a stage's actions."""
 
@@ -50,7 +52,8 @@ def order_table(text: str, name: str) -> Order:
     order = _ordered(rows)
     found = mistakes(order)
     if found:
-        raise WrongInput(Problem(name, None, mistake) for mistake in found)
+        more = [f"has {len(found) - MOST:,} more mistakes of this kind"] if len(found) > MOST else []
+        raise WrongInput(Problem(name, None, mistake) for mistake in [*found[:MOST], *more])
     return order
 
 
