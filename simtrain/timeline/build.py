@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.timeline.actions import Actions, listed, pieces
+from simtrain.timeline.copies import copies
 from simtrain.timeline.costs import Costs
 from simtrain.timeline.graph import KNOWN, MESSAGE, NEEDS, OVERHEAD, UPDATE, Graph, Operations, assembled
 from simtrain.timeline.order import NONE, WEIGHT, Index, Order
@@ -39,8 +40,10 @@ def build(order: Order, costs: Costs, slowdown: Array | None = None) -> Graph:
     )
     pipeline = _messages(compute, under_way, (1 - costs.shown) * hop)
     data = traffic(actions, parts, costs, compute, offset=len(of) + len(pipeline))
-    optimizer = _updates(costs, compute, data, actions, offset=len(of) + len(pipeline))
-    return assembled((compute, pipeline, data, optimizer), actions.ranks, blocked)
+    before = len(of) + len(pipeline)
+    optimizer = _updates(costs, compute, data, actions, offset=before)
+    moved = copies(actions, parts, costs, compute, offset=before + len(data) + len(optimizer))
+    return assembled((compute, pipeline, data, optimizer, *moved), actions.ranks, blocked)
 
 
 def _needed(actions: Actions) -> Index:

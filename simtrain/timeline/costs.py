@@ -47,6 +47,8 @@ class Costs:
     """Share of a message in which its sender does nothing else."""
     gather: Traffic = field(default_factory=Traffic)
     reduction: Traffic = field(default_factory=Traffic)
+    copies: Array = field(default_factory=lambda: NO_SECONDS)
+    """To host memory and back of one microbatch's activations, each way, shape (stages, chunks); 0: they stay."""
     buckets: int = 1
     """Pieces a traffic of one round a step moves in."""
     update: Array = field(default_factory=lambda: np.zeros(1))

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from simtrain.timeline.order import PHASES, Index
 
-STREAMS: Final = ("compute", "pipeline", "data", "optimizer")
-COMPUTE, PIPELINE, DATA, OPTIMIZER = range(len(STREAMS))
+STREAMS: Final = ("compute", "pipeline", "data", "optimizer", "device to host", "host to device")
+COMPUTE, PIPELINE, DATA, OPTIMIZER, TO_HOST, TO_DEVICE = range(len(STREAMS))
 KINDS: Final = (
     *PHASES,
     "message",
@@ -18,9 +18,11 @@ KINDS: Final = (
     "gradients known",
     "update",
     "overhead",
+    "copy out",
+    "copy in",
 )
-MESSAGE, GATHER, REDUCTION, KNOWN, UPDATE, OVERHEAD = range(len(PHASES), len(KINDS))
-NEEDS: Final = 3
+MESSAGE, GATHER, REDUCTION, KNOWN, UPDATE, OVERHEAD, COPY_OUT, COPY_IN = range(len(PHASES), len(KINDS))
+NEEDS: Final = 4
 Array = NDArray[np.float64]
 
 
