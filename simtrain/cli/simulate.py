@@ -73,6 +73,9 @@ def simulate(
     micro_batch: Annotated[str, stated("Sequences a microbatch.", panel=LAYOUT)] = "1",
     recompute: Annotated[str, stated("none, selective or full.", "NAME", LAYOUT)] = "none",
     full_layers: Annotated[str, stated("Layers a stage recomputed in full besides.", panel=LAYOUT)] = "0",
+    offload: Annotated[
+        str, stated("States in host memory: none, optimizer (and gradients), all.", "NAME", LAYOUT)
+    ] = "none",
     order: Annotated[
         Path | None,
         typer.Option(
@@ -126,6 +129,7 @@ def simulate(
             micro_batch=micro_batch,
             recompute=recompute,
             full_layers=full_layers,
+            offload=offload,
         )
         try:
             job = request(

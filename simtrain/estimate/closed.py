@@ -21,7 +21,7 @@ from simtrain.workload.op import Block
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
-from simtrain.workload.strategies.sharding import kept_whole, reduced_late
+from simtrain.workload.strategies.sharding import kept_whole, reduced_every, reduced_late
 
 Array = NDArray[np.float64]
 HEADROOM: Final = 0.05
@@ -42,16 +42,18 @@ class Estimate:
     memory: Memory
     capacity: float
     """Bytes of one device."""
+    host_capacity: float
+    """Bytes of host memory for each device."""
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        """Whether the fullest device holds the plan."""
-        return self.memory.total <= self.capacity
+        """Whether the fullest device and its share of the host's memory hold the plan."""
+        return (self.memory.total <= self.capacity) & (self.memory.host <= self.host_capacity)
 
     @property
     def roomy(self) -> NDArray[np.bool_]:
         """Whether it does so with `HEADROOM` to spare."""
-        return self.memory.total <= (1 - HEADROOM) * self.capacity
+        return self.fits & (self.memory.total <= (1 - HEADROOM) * self.capacity)
 
     @property
     def tokens_per_second(self) -> Array:
@@ -84,7 +86,8 @@ def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     """Step time and memory of every plan."""
     described, times = priced(job, plans, on)
     terms = _step(described, times, on, total=True)
-    return Estimate(job, plans, summed(terms), memory(described), job.cluster.device.memory.value)
+    capacity, host = job.cluster.device.memory.value, job.cluster.node.host.memory.value / job.node_devices
+    return Estimate(job, plans, summed(terms), memory(described), capacity, host)
 
 
 def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
@@ -126,7 +129,7 @@ def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: b
         stage_backward,
         np.where(reduced_late(job, plans), 0.0, stack.hidden("gradient_reduction")),
         taken=np.where(whole, 0.0, gathered_behind(plans, again, stage_backward, gathering)),
-        whole=whole,
+        every=reduced_every(job, plans),
     )
     gather = exposed_gather(plans, gathers, again, stage_forward, stage_backward, gathering, whole)
     mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp

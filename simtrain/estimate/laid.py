@@ -20,7 +20,7 @@ from simtrain.timeline.schedules.pace import Pace
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import splits
 from simtrain.workload.strategies.recompute import full_share
-from simtrain.workload.strategies.sharding import kept_whole, reduced_late
+from simtrain.workload.strategies.sharding import kept_whole, reduced_every, reduced_late
 
 Array = NDArray[np.float64]
 MOST_BUCKETS: Final = 16
@@ -93,7 +93,7 @@ class Laid:
             reduction=Traffic(
                 scale * self._shared(reduction),
                 0.0 if late else stack.hidden("gradient_reduction"),
-                bool(plans.zero[row] >= 2) and not whole,
+                bool(reduced_every(job, plans)[row]),
             ),
             buckets=self._buckets(),
             update=scale * update,

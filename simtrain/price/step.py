@@ -5,14 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.laws.states import SHARDED_FROM, held_bytes
 from simtrain.price import collectives, kernels
 from simtrain.price.blocks import Machine, link_rate
 from simtrain.price.collectives import Group
+from simtrain.price.host import copy_seconds, update_seconds
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.workload.buckets import buckets
 from simtrain.workload.parameters import parameters
 from simtrain.workload.program import Program, StatePart
+from simtrain.workload.strategies.offload import OPTIMIZER, leaves, leaves_whole
 from simtrain.workload.strategies.pipeline import Stages
 from simtrain.workload.strategies.sharding import Holding, reduced_late, update_bytes, updated
 
@@ -48,15 +51,24 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         listed = pieces * kind.shards * messages.member.value * several
         reduced = _reduce(machine, kind, kind.trained * wire, pieces, (plans.zero == 0) | late) + listed
         changed = np.where(plans.zero == 3, kind.parameters, kind.trained)
-        whole = changed * job.precision.gathered_weight_bytes
+        whole_bytes = job.precision.gathered_weight_bytes
+        whole = changed * whole_bytes
         gathered = _over(machine, "all_gather", whole, pieces, *_shards(machine, kind)) + listed
         if messages.broadcast.value:
             owners = np.minimum(kind.shards, tensors)
             sent = _over(machine, "broadcast", whole, owners, *_shards(machine, kind))
             gathered = np.where(plans.zero == 3, gathered, sent)
-        reduction += reduced
-        gather += np.where(plans.zero >= 1, gathered, 0.0)
-        update += _pass(machine, updated(job, plans, kind) * update_bytes(job))
+        node, gone = job.cluster.node, leaves(plans)
+        share = updated(job, plans, kind)
+        out = copy_seconds(node, held_bytes(kind.trained, wire, plans.zero, SHARDED_FROM["gradients"], kind.shards))
+        reduction += np.where(gone, np.maximum(reduced, out), reduced)
+        gathered = np.where(plans.zero >= 1, gathered, 0.0)
+        held = held_bytes(kind.parameters, whole_bytes, plans.zero, SHARDED_FROM["weights"], kind.shards)
+        gather += np.where(leaves_whole(plans), np.maximum(gathered, copy_seconds(node, held)), gathered)
+        by_host = update_seconds(job.node_devices, share) + copy_seconds(node, share * whole_bytes) * (
+            plans.offload == OPTIMIZER
+        )
+        update += np.where(gone, by_host, _pass(machine, share * update_bytes(job)))
         accumulation += _pass(machine, kind.trained * job.stack.accumulation_bytes.value)
     return SyncTime(reduction, gather, update, accumulation, _tied(job, machine, plans, wire))
 

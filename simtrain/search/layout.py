@@ -10,15 +10,22 @@ from numpy.typing import NDArray
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.search.space import RULES, broken_rules, columns_read
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, RECOMPUTE, Plan, PlanTable
+from simtrain.spec.plan import COLUMNS, OFFLOAD, RECOMPUTE, Plan, PlanTable
 from simtrain.spec.schedule import SCHEDULES
 from simtrain.workload.rule import Rule
 
 COLUMN_OF: Final = {"cp": "cp_ring", "ulysses": "cp_head"}
 """Options named otherwise than the column they set."""
-CHOICES: Final = {"schedule": SCHEDULES, "recompute": RECOMPUTE, "zero": ("0", "1", "2", "3")}
+CHOICES: Final = {"schedule": SCHEDULES, "recompute": RECOMPUTE, "offload": OFFLOAD, "zero": ("0", "1", "2", "3")}
 AXES: Final = ("tp", "cp", "ulysses", "pp")
-PLAINEST: Final = {"zero": "0", "full_layers": "0", "recompute": "none", "schedule": None, "shard_group": None}
+PLAINEST: Final = {
+    "zero": "0",
+    "full_layers": "0",
+    "recompute": "none",
+    "offload": "none",
+    "schedule": None,
+    "shard_group": None,
+}
 """Of an option; 1 of a degree."""
 DERIVED: Final = {"dp", "shard_group"}
 LARGEST: Final = 2**20
@@ -47,6 +54,7 @@ class Layout:
     micro_batch: str
     recompute: str
     full_layers: str
+    offload: str
 
     def problems(self) -> list[Problem]:
         """What is wrong with the text itself, whatever the job."""

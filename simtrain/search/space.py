@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, PlanTable
+from simtrain.spec.plan import COLUMNS, OFFLOAD, PlanTable
 from simtrain.spec.schedule import CHUNK_STEP, LEAST_CHUNKS, MOST_CHUNKS, SCHEDULES
 from simtrain.workload.rule import Rule
-from simtrain.workload.strategies import context, expert, mesh, pipeline, recompute, sharding, tensor
+from simtrain.workload.strategies import context, expert, mesh, offload, pipeline, recompute, sharding, tensor
 
-RULES: Final[tuple[Rule, ...]] = tuple(
-    rule for strategy in (mesh, tensor, context, expert, pipeline, sharding, recompute) for rule in strategy.RULES
-)
+STRATEGIES: Final = (mesh, tensor, context, expert, pipeline, sharding, recompute, offload)
+RULES: Final[tuple[Rule, ...]] = tuple(rule for strategy in STRATEGIES for rule in strategy.RULES)
 LARGEST_MICRO_BATCH: Final = 32
 RECOMPUTED_QUARTERS: Final = (1, 2, 3)
 """Partial recomputation is tried for these quarters of a stage's layers."""
@@ -95,6 +94,7 @@ class Space:
             {"zero": np.array(job.stack.sharding)},
             {"shard": np.array([0, 1])},
             self._recomputation(),
+            {"offload": np.array([OFFLOAD.index(name) for name in ("none", *job.stack.offload)])},
         ]
         self.inner_size = int(np.prod([len(next(iter(axis.values()))) for axis in self._inner_axes]))
         self._outer = self._expand_outer()

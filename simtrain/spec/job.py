@@ -43,8 +43,13 @@ class Job(Spec):
         return self.adapter_rank > 0
 
     @property
+    def node_devices(self) -> int:
+        """Devices of the job in one node."""
+        return min(self.cluster.node.devices, self.devices)
+
+    @property
     def domain(self) -> int:
         """Devices of the job in one scale-up domain: the largest even share of its devices that one domain holds."""
-        node = min(self.cluster.node.devices, self.devices)
+        node = self.node_devices
         nodes = self.devices // node
         return node * max(d for d in range(1, self.cluster.domain_nodes + 1) if nodes % d == 0)

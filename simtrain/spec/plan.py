@@ -12,6 +12,7 @@ from simtrain.spec.base import Spec
 from simtrain.spec.schedule import FOLDED, SCHEDULES, Schedule
 
 RECOMPUTE = ("none", "selective", "full")
+OFFLOAD = ("none", "optimizer", "all")
 
 
 class Plan(Spec):
@@ -39,6 +40,8 @@ class Plan(Spec):
     recompute: Literal["none", "selective", "full"] = "none"
     full_layers: NonNegativeInt = 0
     """Layers a stage fully recomputed whatever `recompute` says ("full": all of them)."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """States in host memory: what the optimizer needs (moments, master weights, gradients), or the weights too."""
 
 
 Column = NDArray[np.int64]
@@ -48,7 +51,7 @@ Column = NDArray[np.int64]
 class PlanTable:
     """Many plans: integer columns of equal length, a row a candidate.
 
-    `schedule` and `recompute` hold indices into SCHEDULES and RECOMPUTE, `sp` 0 or 1.
+    `schedule`, `recompute` and `offload` hold indices into SCHEDULES, RECOMPUTE and OFFLOAD, `sp` 0 or 1.
     """
 
     tp: Column
@@ -67,6 +70,7 @@ class PlanTable:
     global_batch: Column
     recompute: Column
     full_layers: Column
+    offload: Column
 
     def __len__(self) -> int:
         return len(self.tp)
@@ -99,6 +103,7 @@ class PlanTable:
                 "sp": bool(values["sp"]),
                 "schedule": SCHEDULES[values["schedule"]],
                 "recompute": RECOMPUTE[values["recompute"]],
+                "offload": OFFLOAD[values["offload"]],
             }
         )
 
@@ -107,7 +112,11 @@ class PlanTable:
         """A table of these plans."""
         rows = [
             plan.model_dump()
-            | {"schedule": SCHEDULES.index(plan.schedule), "recompute": RECOMPUTE.index(plan.recompute)}
+            | {
+                "schedule": SCHEDULES.index(plan.schedule),
+                "recompute": RECOMPUTE.index(plan.recompute),
+                "offload": OFFLOAD.index(plan.offload),
+            }
             for plan in plans
         ]
         return cls(**{name: np.array([int(row[name]) for row in rows], dtype=np.int64) for name in COLUMNS})

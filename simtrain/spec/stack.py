@@ -121,6 +121,8 @@ class Stack(Spec):
     sequence_parallel: bool
     schedules: Annotated[tuple[Schedule, ...], Field(min_length=1)]
     """Pipeline schedules it offers."""
+    offload: tuple[Literal["optimizer", "all"], ...] = ()
+    """What it can keep in host memory: the optimizer's states and gradients, or the weights too."""
     post_validation: bool
     """Whether a stage updates its weights before all gradients are known to be sound, and repairs the rare case that
     they are not (arXiv 2401.10241 section 4), so that no stage waits for the others at the end of a step."""

@@ -186,15 +186,15 @@ def exposed_reduction(
     backward: Stages,
     overlap: float | Array,
     taken: Stages | float = 0.0,
-    whole: Flags = NEVER,
+    every: Flags = NEVER,
 ) -> Array:
     """Gradient reduction that shows (s): what does not hide behind a backward pass or a later stage's slack.
 
-    From ZeRO stage 2 on gradients are reduced after every microbatch, before that once a step, behind the last
-    microbatch's backward pass, of which parameter gathering has `taken` a part. A stage at some `position` behind the
+    Gradients are reduced after every microbatch where `every` says so, else once a step, behind the last microbatch's
+    backward pass, of which parameter gathering has `taken` a part. A stage at some `position` behind the
     first finishes early and has the drain of the pipeline as slack.
     """
-    rounds = np.where((plans.zero >= 2) & ~whole, plans.microbatches, 1)
+    rounds = np.where(every, plans.microbatches, 1)
     once = reduction - np.minimum(overlap * reduction, backward - taken)
     slack = np.where(splits(plans), 0.0, position * backward[FIRST] / plans.vpp)
     last = np.maximum(once - slack, 0.0).max(axis=0)

@@ -35,6 +35,8 @@ class Memory:
 
     classes: NDArray[np.float64]
     stage: NDArray[np.int64]
+    host: Array
+    """Bytes of states in host memory for a device, shape (plans,)."""
     by_stage: NDArray[np.float64]
     """The same on every representative stage, shape (classes, representatives, plans)."""
 
@@ -133,4 +135,5 @@ def memory(program: Program) -> Memory:
     reserve = np.full_like(lost, job.stack.reserve.value)
     everything = np.concatenate([held_bytes, lost[None], reserve[None]]) * (layout.count[:, spread] > 0)
     stage = everything.sum(axis=0).argmax(axis=0)
-    return Memory(np.take_along_axis(everything, stage[None, None, :], axis=1)[:, 0, :], stage, everything)
+    fullest = np.take_along_axis(everything, stage[None, None, :], axis=1)[:, 0, :]
+    return Memory(fullest, stage, program.stages.states.host.max(axis=0)[spread], everything)

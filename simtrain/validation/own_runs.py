@@ -34,7 +34,7 @@ JOB: Final = ("model", "cluster", "gpus", "seq", "global_batch", "precision", "o
 PLAIN: Final = {
     **dict.fromkeys(("tp", "pp", "vpp", "cp", "ulysses", "ep", "etp", "micro_batch"), "1"),
     **dict.fromkeys(("zero", "full_layers"), "0"),
-    "recompute": "none",
+    **dict.fromkeys(("recompute", "offload"), "none"),
 }
 """Of an empty cell."""
 LAYOUT: Final = (*PLAIN, "sp", "shard_group", "schedule")
@@ -44,7 +44,6 @@ COLUMNS: Final = tuple(dict.fromkeys((*JOB, *LAYOUT, *corpus.COLUMNS)))
 UNSAID: Final = (
     ("task", ("", "pretrain", "sft"), "of a LoRA run state adapter_rank instead"),
     ("fsdp", ("", "false", "0"), "state zero = 3 instead"),
-    ("offload", ("", "none", "no", "false"), "leave the row out"),
 )
 """Columns of runs.csv that change what a run is, what they may hold, and what to do else."""
 YES: Final = {"true": True, "1": True, "yes": True, "": False, "false": False, "0": False, "no": False}
@@ -171,6 +170,8 @@ def _request(cells: Mapping[str, str], folder: Path) -> Request:
 
 def _layout(cells: Mapping[str, str]) -> Layout:
     stated: dict[str, Any] = {name: cells.get(name) or PLAIN.get(name) for name in LAYOUT}
+    if stated["offload"].lower() in YES and not YES[stated["offload"].lower()]:
+        stated["offload"] = "none"
     stated["sp"] = YES.get(cells.get("sp", "").lower(), False)
     if stated["schedule"] is not None:
         stated["schedule"] = SCHEDULES.get(stated["schedule"].lower(), stated["schedule"])

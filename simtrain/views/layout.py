@@ -24,4 +24,6 @@ def layout(plan: Plan) -> str:
         parts.append(plan.recompute)
     if plan.full_layers:
         parts.append(f"full:{plan.full_layers}")
+    if plan.offload != "none":
+        parts.append(f"offload:{plan.offload}")
     return " ".join(parts)

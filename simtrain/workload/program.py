@@ -19,7 +19,7 @@ from simtrain.workload.strategies.pipeline import Layout, layout
 from simtrain.workload.strategies.sharding import States, states
 
 LAYER_COLUMNS = ("tp", "sp", "cp_ring", "cp_head", "ep", "etp", "micro_batch")
-STATE_COLUMNS = ("tp", "cp_ring", "cp_head", "pp", "ep", "etp", "dp", "zero", "shard_group", "folded")
+STATE_COLUMNS = ("tp", "cp_ring", "cp_head", "pp", "ep", "etp", "dp", "zero", "shard_group", "folded", "offload")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ WITH_EACH = {
     "context": {"cp_ring": 2, "cp_head": 2},
     "expert": {"tp": 4, "sp": True, "ep": 2, "etp": 2},
     "mesh": {"dp": 4},
+    "offload": {"dp": 4, "zero": 3, "shard_group": 4, "offload": "all"},
     "pipeline": {"pp": 4, "vpp": 2, "schedule": "interleaved"},
     "recompute": {"recompute": "full"},
     "sharding": {"dp": 4, "zero": 3, "shard_group": 4},
@@ -140,6 +141,9 @@ REJECTED: dict[str, dict[str, Any]] = {
     "both ways of dualpipe-v are full": {"pp": 4, "vpp": 2, "schedule": "dualpipe-v", "global_batch": 7},
     "the stack has this schedule": {"pp": 4, "schedule": "zb-1p"},
     "schedules differ from 1F1B only in a pipeline": {"schedule": "gpipe"},
+    "the stack can offload this": {"offload": "optimizer"},
+    "weights leave the device where they are sharded": {"offload": "all"},
+    "gradients leave the device where they are done with": {"pp": 4, "offload": "optimizer"},
     "the stack has this state sharding": {"dp": 4, "zero": 1, "shard_group": 4},
     "sharding needs data-parallel ranks": {"zero": 1},
     "a shard group is used": {"dp": 4, "zero": 1},
@@ -186,7 +190,9 @@ def test_degree_one_is_the_identity(module: ModuleType) -> None:
 def test_examples_are_legal(module: ModuleType) -> None:
     plan = Plan(**ALONE | WITH_EACH[named(module)])
     devices = plan.tp * plan.cp_ring * plan.cp_head * plan.pp * plan.dp
-    assert not broken_rules(job("mixtral-8x7b", gpus=devices, seq=2048, global_batch=8), PlanTable.of([plan]))[0]
+    stack = "deepspeed" if plan.offload != "none" else "megatron-core"
+    found = job("mixtral-8x7b", gpus=devices, seq=2048, global_batch=8, stack=stack)
+    assert not broken_rules(found, PlanTable.of([plan]))[0]
 
 
 @each_case
@@ -204,7 +210,8 @@ def test_frozen_weights_cost_less_with_every_strategy(case: Case, seed: int) -> 
     assert (less.step_time < all_trained.step_time).all()
     gradients, optimizer = (CLASSES.index(name) for name in ("gradients", "optimizer"))
     for states in (gradients, optimizer):
-        assert (less.memory.classes[states] < 0.05 * all_trained.memory.classes[states]).all()
+        assert (less.memory.classes[states] <= 0.05 * all_trained.memory.classes[states]).all()
+        assert less.memory.classes[states].sum() < 0.05 * all_trained.memory.classes[states].sum()
 
 
 @each_case

@@ -15,6 +15,7 @@ from simtrain.spec.plan import PlanTable
 from simtrain.workload.adapters import trained_in_layer
 from simtrain.workload.parameters import parameters
 from simtrain.workload.rule import Rule
+from simtrain.workload.strategies.offload import leaves, leaves_whole
 from simtrain.workload.strategies.pipeline import Layout, Stages
 
 
@@ -44,6 +45,8 @@ class States:
     """Whole weights and gradients in use while parameters are sharded: two layers, one of them prefetched, and the
     larger of embedding and head, a unit of its own (FSDP, arXiv 2304.11277); or all weights of a stage where the stack
     gathers them once a step in pipelines."""
+    host: Stages
+    """What of them is in host memory instead; on its way there a bucket of gradients is on the device."""
     dense: Holding
     expert: Holding
 
@@ -118,11 +121,16 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     copied = trained * job.stack.reduction_copy.value * ((plans.dp * plans.cp > 1) & (plans.zero < 2))
     reduced = max(job.stack.reduction_bytes.value, gradient)
     single = job.stack.single_copy.value and precision.master_bytes > 0 and not job.frozen
+    weights = bytes_of("weights", 0.0 if single else copies)
+    gradients = np.where(whole, trained * reduced, bytes_of("gradients", gradient_bytes(job)) + copied)
+    optimizer = bytes_of("optimizer", precision.master_bytes + job.optimizer.moment_bytes)
+    gone, all_gone = leaves(plans), leaves_whole(plans)
     return States(
-        weights=bytes_of("weights", 0.0 if single else copies),
-        gradients=np.where(whole, trained * reduced, bytes_of("gradients", gradient_bytes(job)) + copied),
-        optimizer=bytes_of("optimizer", precision.master_bytes + job.optimizer.moment_bytes),
+        weights=np.where(all_gone, 0.0, weights),
+        gradients=np.where(gone, np.minimum(gradients, job.stack.bucket.value), gradients),
+        optimizer=np.where(gone, 0.0, optimizer),
         gathered=np.where(whole, parameters_held * weight, working),
+        host=gone * (gradients + optimizer) + all_gone * weights,
         dense=dense,
         expert=expert,
     )
@@ -131,6 +139,11 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
 def kept_whole(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
     """Whether sharded weights stay gathered, and gradients whole, from microbatch to microbatch."""
     return np.asarray((plans.zero == 3) & (plans.pp > 1) & job.stack.whole_in_pipeline.value)
+
+
+def reduced_every(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
+    """Whether gradients are reduced, or go to the host, after every microbatch rather than once a step."""
+    return np.asarray(((plans.zero >= 2) & ~kept_whole(job, plans)) | leaves(plans))
 
 
 def reduced_late(job: Job, plans: PlanTable) -> NDArray[np.bool_]:

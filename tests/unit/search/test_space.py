@@ -51,6 +51,7 @@ def test_nothing_legal_is_missing() -> None:
         "global_batch": [8],
         "recompute": [0, 1, 2],
         "full_layers": [0],
+        "offload": [0, 1],
     }
     rows = np.array(list(itertools.product(*axes.values())))
     product = PlanTable(**{name: rows[:, i] for i, name in enumerate(axes)})

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import job
 
+from simtrain.spec.base import Fact
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.spec.schedule import SCHEDULES
 from simtrain.timeline.closed_form import Hops, Pipeline, exposed_gather, exposed_reduction, pipeline
 from simtrain.workload.strategies.pipeline import crossings, exchanges, in_flight, layout, splits
+from simtrain.workload.strategies.sharding import reduced_every
 
 
 def run(schedule: str, stages: int, microbatches: int, chunks: int = 1, hop: float = 0.0, hidden: float = 0.0):
@@ -91,8 +93,12 @@ def test_hops_between_domains() -> None:
 def test_reduction_once_a_step_or_every_microbatch(zero: int, rounds: int) -> None:
     plans = PlanTable.of([Plan(dp=2, zero=zero, shard_group=2, global_batch=8)])
     stage = np.array([[3.0], [0.0], [0.0], [0.0]])
-    assert exposed_reduction(plans, np.zeros((4, 1)), stage, stage, overlap=0.0)[0] == pytest.approx(3.0 * rounds)
-    assert exposed_reduction(plans, np.zeros((4, 1)), stage, stage, overlap=1.0)[0] == 0.0
+    every = np.array([zero == 2])
+    shown, hidden = (
+        exposed_reduction(plans, np.zeros((4, 1)), stage, stage, overlap, every=every)[0] for overlap in (0.0, 1.0)
+    )
+    assert shown == pytest.approx(3.0 * rounds)
+    assert hidden == 0.0
 
 
 def test_parameters_are_gathered_before_every_pass_under_stage_3() -> None:
@@ -109,7 +115,11 @@ def test_parameters_are_gathered_before_every_pass_under_stage_3() -> None:
 def test_gradients_kept_whole_are_reduced_once() -> None:
     plans = PlanTable.of([Plan(dp=2, zero=3, shard_group=2, global_batch=8)])
     stage = np.array([[3.0], [0.0], [0.0], [0.0]])
-    once = exposed_reduction(plans, np.zeros((4, 1)), stage, stage, overlap=0.0, whole=np.array([True]))
+    asked = job("llama-3-8b", gpus=8)
+    stack = asked.stack.model_copy(update={"whole_in_pipeline": Fact(value=True)})
+    pipelined = PlanTable.of([Plan(pp=2, dp=2, zero=3, shard_group=2, global_batch=8)])
+    every = reduced_every(asked.model_copy(update={"stack": stack}), pipelined)
+    once = exposed_reduction(plans, np.zeros((4, 1)), stage, stage, overlap=0.0, every=every)
     assert once[0] == pytest.approx(3.0)
 
 
