@@ -25,7 +25,8 @@ SLOWEST_WORTH = 4
 """Times as slow as the fastest beyond which nobody trades time for memory."""
 LEGEND = (
     "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage; 1f1b or "
-    "interleaved unless named), dp data, ep expert (etp tensor inside), zero1/2/3 sharded states, mb microbatch; recomputed: selective, full, full:layers"
+    "interleaved unless named), dp data, ep expert (etp tensor inside), zero1/2/3 sharded states, mb "
+    "microbatch; recomputed: selective, full, full:layers"
 )
 
 
