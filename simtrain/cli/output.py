@@ -97,7 +97,7 @@ def write_pieces(path: Path, pieces: Iterable[str]) -> None:
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[str]]:
     """A file that takes the place of `path` once all is written; WrongInput where it cannot be."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("x", encoding="utf-8") as file:

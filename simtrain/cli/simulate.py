@@ -105,6 +105,12 @@ def simulate(
 
     from_file = Path(model).suffix == ".json" and Path(model).name != "config.json" and cluster is None
     misplaced = [*_misplaced(context, from_file), *unreadable(calibration)]
+    given = None
+    if order is not None:
+        try:
+            given = read_order(order)
+        except WrongInput as error:
+            misplaced.extend(error.problems)
     if timeline and as_json:
         hint = "leave one of them out; simtrain trace writes the timeline as JSON"
         misplaced.append(Problem("--timeline", None, "is drawn for people, not printed as JSON", hint))
@@ -148,7 +154,6 @@ def simulate(
         raise WrongInput(misplaced)
     job = calibrated(job, calibration)
     on = machine(job)
-    given = None if order is None else read_order(order)
     document = simulate_document(job, *exact(job, PlanTable.of([plan]), on, given))
     if as_json:
         print_json(document)

@@ -1,5 +1,6 @@
 """`simtrain trace`: a plan's step, replayed, as a trace for ui.perfetto.dev."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,13 @@ Exit codes: 0 written, 2 wrong input."""
 def trace(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.JSON", help="A file written by simtrain plan --out.")],
     rank: Annotated[str, typer.Option(metavar="N", help="Which plan of the plan file.")] = "1",
+    order: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A schedule of your own, as in simtrain simulate --order.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Write the trace here.")] = Path("step.json"),
 ) -> None:
     """Replay the plan and write its trace."""
+    from simtrain.cli.orderfile import read_order
     from simtrain.cli.output import check_writable, note, write_pieces
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import Problem, WrongInput
@@ -34,14 +39,19 @@ def trace(
     from simtrain.views.trace import trace as pieces
 
     problems = check_writable(out, example="step.json", instead="name a file")
-    if out.resolve() == plan.resolve():
+    if os.path.realpath(out) == os.path.realpath(plan):
         problems.append(Problem("--out", str(out), "would overwrite what is read", "name another file"))
+    given = None
+    try:
+        given = None if order is None else read_order(order)
+    except WrongInput as error:
+        problems.extend(error.problems)
     try:
         job, chosen = read_plan(plan, rank)
     except WrongInput as error:
         raise WrongInput([*error.problems, *problems]) from None
     if problems:
         raise WrongInput(problems)
-    found = replayed(job, chosen, machine(job))
+    found = replayed(job, chosen, machine(job), given)
     write_pieces(out, pieces(found.step, found.footprint, found.categories))
     note(f"wrote {out}; open it in ui.perfetto.dev")

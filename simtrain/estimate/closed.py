@@ -1,6 +1,6 @@
 """Time, memory and their make-up of many plans, in closed form."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -45,6 +45,11 @@ class Estimate:
     host_capacity: float
     """Bytes of host memory for each device."""
 
+    def take(self, rows: NDArray[np.int64]) -> "Estimate":
+        """The same of some plans."""
+        memory = self.memory.take(rows)
+        return replace(self, plans=self.plans.take(rows), step_time=self.step_time[rows], memory=memory)
+
     @property
     def fits(self) -> NDArray[np.bool_]:
         """Whether the fullest device and its share of the host's memory hold the plan."""
@@ -80,6 +85,10 @@ class Detail:
     """Step time interval, seconds."""
     hardware_flops: Array
     """FLOP of one step, recomputation included."""
+
+    def take(self, rows: NDArray[np.int64]) -> "Detail":
+        """The same of some plans."""
+        return Detail(**{name: part[..., rows] for name, part in vars(self).items()})
 
 
 def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:

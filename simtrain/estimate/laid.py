@@ -47,7 +47,7 @@ class Laid:
         asked = {"stages": stages, "chunks a stage": chunks, "microbatches": microbatches}
         given = (*order.place.shape, order.microbatches)
         problems = [
-            Problem("order", have, f"must have the plan's {want} {name}")
+            Problem(f"order: {name}", have, f"must be the plan's {want}", "draw it for this plan, or change the plan")
             for (name, want), have in zip(asked.items(), given, strict=True)
             if have != want
         ]
@@ -149,7 +149,7 @@ class Laid:
         )
         weight = np.zeros_like(backward)
         weight[MATMUL] = np.einsum("bs,bsc->sc", [part.weight[self.stages, self.row] for part in blocks], places)
-        added = self._shared(self._of_stages(accumulation, self.rows[self.row]))
+        added = self._of_stages(accumulation, self.rows[self.row])[:, None] * self._layers()
         weight[MATMUL] -= added
         weight[ELEMENTWISE] += added
         return forward, backward - weight, weight
@@ -168,12 +168,13 @@ class Laid:
         return np.asarray(np.divide(held, layers, out=np.full(held.shape, 1 / chunks), where=layers > 0))
 
     def _hops(self, messages: tuple[Array, Array]) -> Array:
-        """A message from every stage to the next, shape (stages,)."""
+        """The slowest message from a rank of every stage to its like in the next, shape (stages,)."""
         inside, between = (float(part[self.row]) for part in messages)
         plans, row = self.plans, self.row
         ranks = int(plans.tp[row] * plans.cp[row] * plans.dp[row])
-        behind = ranks * (np.arange(len(self.stages)) + 1)
-        leaves = (ranks * plans.pp[row] > self.domain) & ((ranks >= self.domain) | (behind % self.domain == 0))
+        first = ranks * np.arange(len(self.stages))
+        leaves = (first + 2 * ranks - 1) // self.domain > first // self.domain
+        leaves[-1] = ranks * plans.pp[row] > self.domain
         return np.where(leaves, between, inside)
 
     def _buckets(self) -> int:

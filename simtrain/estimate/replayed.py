@@ -17,7 +17,7 @@ from simtrain.spec.plan import Plan, PlanTable
 from simtrain.spec.schedule import SCHEDULES
 from simtrain.timeline.footprint import Footprint, footprint
 from simtrain.timeline.memory import CLASSES, holdings, waiting_share
-from simtrain.timeline.order import Order
+from simtrain.timeline.order import Order, first_of
 from simtrain.timeline.schedules.drawn import drawn
 from simtrain.timeline.steady import steady
 from simtrain.timeline.step import Step, step
@@ -71,8 +71,8 @@ def replays(
             found = steady(stages, microbatches, costs, slowdown)
         else:
             pace = laid.pace(costs, float(waiting[row]))
-            schedule = SCHEDULES[plans.schedule[row]]
-            found = step(order or drawn(schedule, stages, chunks, microbatches, pace), costs, slowdown)
+            whole = drawn(SCHEDULES[plans.schedule[row]], int(plans.pp[row]), chunks, microbatches, pace)
+            found = step(order or first_of(whole, stages), costs, slowdown)
         held = footprint(found.order, laid.held(holds, float(waiting[row])))
         yield Replayed(found, held, laid.stages)
 

@@ -36,7 +36,7 @@ def advice(result: Search) -> list[str]:
 
 def fits(job: Job) -> bool:
     """Whether any legal plan of the job fits its devices."""
-    if _least_states(job) > job.cluster.device.memory.value:
+    if not job.stack.offload and _least_states(job) > job.cluster.device.memory.value:
         return False
     on = machine(job)
     return any(len(plans) and bool(estimate(job, plans, on).fits.any()) for plans, _ in Space(job).blocks())

@@ -1,15 +1,16 @@
 """Finer steps around the best plans: what the space takes in coarse ones."""
 
-from simtrain.search.space import LARGEST_MICRO_BATCH, divisors, legal
+from simtrain.search.space import LARGEST_MICRO_BATCH, divisors, legal, orders
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 
 
 def neighbours(job: Job, plans: PlanTable) -> PlanTable:
-    """Legal plans that differ from one of `plans` in the microbatch and the layers recomputed, or in the shard group.
+    """Legal plans that differ from one of `plans` in the microbatch and the layers recomputed, in the shard group, or
+    in the schedule.
 
     Every divisor of a rank's sequences as microbatch (the space: powers of two), every number of layers (quarters),
-    every divisor of the data-parallel ranks as shard group (all, or one domain).
+    every divisor of the data-parallel ranks as shard group (all, or one domain), every schedule and number of chunks.
     """
     found = [plan for row in range(len(plans)) for plan in _around(job, plans.plan(row))]
     table = PlanTable.of(found)
@@ -24,4 +25,6 @@ def _around(job: Job, plan: Plan) -> list[Plan]:
     if plan.zero:
         groups = divisors(plan.dp * plan.cp_ring * plan.cp_head)
         around += [plan.model_copy(update={"shard_group": group}) for group in groups if group > 1]
+    if plan.pp > 1:
+        around += [plan.model_copy(update={"schedule": name, "vpp": chunks}) for name, chunks in orders(job)]
     return around

@@ -24,8 +24,10 @@ MESH: Final = ("tp", "cp", "pp", "ep")
 """Degrees that tell ranked plans apart; the data-parallel one follows."""
 SHAPES: Final = (*MESH, "schedule", "vpp")
 """Degrees and what tells the orders of a pipeline apart."""
+CLOSE: Final = 0.05
+"""How much slower the closed form may find a schedule whose replay is still worth it: they differ by up to 3 %."""
 NEXT_BEST: Final = 16
-"""Plans replayed besides the best of each shape: closed forms are within about 1 % of the replay."""
+"""Plans replayed besides."""
 Progress = Callable[[int, int], None]
 
 
@@ -88,7 +90,7 @@ def search(job: Job, top: int, progress: Progress | None = None) -> Search:
         best=best,
         detail=made,
         pareto=_front(job, result.front, on),
-        closest=estimate(job, result.closest, on),
+        closest=_replayed(job, result.closest, on)[0],
         tally=tally,
         fits=result.fits,
         elapsed=time.perf_counter() - start,
@@ -97,33 +99,49 @@ def search(job: Job, top: int, progress: Progress | None = None) -> Search:
 
 def _refined(job: Job, plans: PlanTable, on: Machine, top: int) -> tuple[Estimate, Detail]:
     """The best of these plans and of the finer steps around them, replayed."""
-    from simtrain.estimate.replayed import exact
-
     around = estimate(job, unique(PlanTable.concatenate([plans, neighbours(job, plans)])), on)
-    good = around.roomy if around.roomy.any() else around.fits
-    rows = np.flatnonzero(good)
-    pace = around.step_time / around.plans.global_batch
-    need = around.memory.total
-    replayed, _ = exact(job, around.plans.take(rows[_shortlisted(around.plans.take(rows), pace[rows], need[rows])]), on)
-    order = ranked(replayed.plans, replayed.step_time / replayed.plans.global_batch, replayed.memory.total)[:top]
-    return exact(job, replayed.plans.take(order), on)
+    rows = _good(around)
+    pace, need = around.step_time / around.plans.global_batch, around.memory.total
+    listed = rows[_shortlisted(around.plans.take(rows), pace[rows], need[rows])]
+    replayed, made = _replayed(job, around.plans.take(listed), on)
+    good = _good(replayed)
+    order = ranked(
+        replayed.plans.take(good), (replayed.step_time / replayed.plans.global_batch)[good], replayed.memory.total[good]
+    )
+    chosen = good[order[:top]]
+    return replayed.take(chosen), made.take(chosen)
 
 
 def _front(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     """What is left of a front once its plans are replayed."""
+    replayed, _ = _replayed(job, plans, on)
+    fit = np.flatnonzero(replayed.fits)
+    pace = replayed.step_time / replayed.plans.global_batch
+    return replayed.take(fit[front(pace[fit], replayed.memory.total[fit])])
+
+
+def _replayed(job: Job, plans: PlanTable, on: Machine) -> tuple[Estimate, Detail]:
+    """Few plans replayed; what that needs is loaded when there are any."""
     from simtrain.estimate.replayed import exact
 
-    replayed, _ = exact(job, plans, on)
-    kept = front(replayed.step_time / plans.global_batch, replayed.memory.total)
-    return exact(job, plans.take(kept), on)[0]
+    return exact(job, plans, on)
+
+
+def _good(evaluated: Estimate) -> NDArray[np.int64]:
+    """Rows that fit with headroom, or that fit at all where none has any."""
+    return np.flatnonzero(evaluated.roomy if evaluated.roomy.any() else evaluated.fits)
 
 
 def _shortlisted(plans: PlanTable, pace: Array, need: Array) -> NDArray[np.int64]:
-    """Rows of plans worth a replay: of every mesh the best of each schedule and number of chunks, and the next best."""
+    """Rows of plans worth a replay: the best of every mesh, and within `CLOSE` of it the best of each schedule and
+    number of chunks, and the next best of all."""
     order = np.lexsort((need, pace))
-    taken = [np.unique(distinct(plans, columns).index[order], return_index=True)[1] for columns in (SHAPES, MESH)]
-    chosen = np.unique(np.concatenate([*taken, np.arange(min(NEXT_BEST, len(order)))]))
-    return np.asarray(order[chosen])
+    mesh = distinct(plans, MESH).index
+    best = np.full(mesh.max() + 1 if len(mesh) else 0, np.inf)
+    np.minimum.at(best, mesh, pace)
+    shapes = np.unique(distinct(plans, SHAPES).index[order], return_index=True)[1]
+    near = shapes[(pace <= (1 + CLOSE) * best[mesh])[order[shapes]]]
+    return np.asarray(order[np.unique(np.concatenate([near, np.arange(min(NEXT_BEST, len(order)))]))])
 
 
 def _nothing(tally: Tally) -> _Kept:
@@ -144,7 +162,7 @@ def _keep(evaluated: Estimate, tally: Tally, fits: int, top: int) -> _Kept:
     need = evaluated.memory.total
     pace = evaluated.step_time / plans.global_batch
     fit = np.flatnonzero(evaluated.fits)
-    good = np.flatnonzero(evaluated.roomy) if evaluated.roomy.any() else fit
+    good = _good(evaluated)
     return _Kept(
         best=plans.take(good[ranked(plans.take(good), pace[good], need[good])[:top]]),
         front=plans.take(fit[front(pace[fit], need[fit])]),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
 from simtrain.spec.plan import COLUMNS, OFFLOAD, PlanTable
-from simtrain.spec.schedule import CHUNK_STEP, LEAST_CHUNKS, MOST_CHUNKS, SCHEDULES
+from simtrain.spec.schedule import SCHEDULES, TRAITS, Schedule
 from simtrain.workload.rule import Rule
 from simtrain.workload.strategies import context, expert, mesh, offload, pipeline, recompute, sharding, tensor
 
@@ -67,6 +67,16 @@ def powers(largest: int) -> list[int]:
     return [1 << i for i in range(largest.bit_length()) if 1 << i <= largest]
 
 
+def orders(job: Job) -> list[tuple[Schedule, int]]:
+    """The stack's schedules, each with the chunks a stage may have."""
+    return [
+        (name, chunks)
+        for name in job.stack.schedules
+        for chunks in divisors(job.model.layers)
+        if TRAITS[name].chunks[0] <= chunks <= TRAITS[name].chunks[1] and chunks % TRAITS[name].chunks[2] == 0
+    ]
+
+
 class Space:
     """Axes of a job. Outer axes (mesh, batches) are expanded once; `blocks` expands the rest and keeps the legal."""
 
@@ -101,14 +111,7 @@ class Space:
 
     def _schedules(self) -> Columns:
         """The stack's schedules, each with the chunks it may have."""
-        layers = self.job.model.layers
-        offered = [SCHEDULES.index(name) for name in self.job.stack.schedules]
-        pairs = [
-            (schedule, vpp)
-            for schedule in offered
-            for vpp in divisors(layers)
-            if LEAST_CHUNKS[schedule] <= vpp <= MOST_CHUNKS[schedule] and vpp % CHUNK_STEP[schedule] == 0
-        ]
+        pairs = [(SCHEDULES.index(name), chunks) for name, chunks in orders(self.job)]
         return {"schedule": np.array([p[0] for p in pairs]), "vpp": np.array([p[1] for p in pairs])}
 
     @staticmethod

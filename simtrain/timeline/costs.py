@@ -23,7 +23,7 @@ ALONE: Final = (
 class Traffic:
     """Data-parallel communication of one kind, shape (stages, chunks), and how it hides."""
 
-    seconds: Array = field(default_factory=lambda: NO_SECONDS)
+    seconds: Array
     """Of one round: of a step, or with `every` of a pass."""
     hidden: float = 0.0
     """Share that runs beside the pass it belongs to; the rest stands alone."""
@@ -43,15 +43,15 @@ class Costs:
     weight: Array
     hops: Array
     """One message from each stage to the next (the last: to the first), shape (stages,)."""
+    gather: Traffic
+    reduction: Traffic
+    update: Array
     shown: float = 1.0
     """Share of a message in which its sender does nothing else."""
-    gather: Traffic = field(default_factory=Traffic)
-    reduction: Traffic = field(default_factory=Traffic)
     copies: Array = field(default_factory=lambda: NO_SECONDS)
     """To host memory and back of one microbatch's activations, each way, shape (stages, chunks); 0: they stay."""
     buckets: int = 1
     """Pieces a traffic of one round a step moves in."""
-    update: Array = field(default_factory=lambda: np.zeros(1))
     tied: float = 0.0
     """Sum of tied embeddings' gradients between both ends."""
     overhead: float = 0.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from simtrain.spec.schedule import FLOODS
 from simtrain.workload.op import Block, waiting_elements
 from simtrain.workload.program import Program
-from simtrain.workload.strategies.pipeline import Stages, in_flight
+from simtrain.workload.strategies.pipeline import Stages, in_flight, splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 CLASSES: Final = (
@@ -39,6 +39,10 @@ class Memory:
     """Bytes of states in host memory for a device, shape (plans,)."""
     by_stage: NDArray[np.float64]
     """The same on every representative stage, shape (classes, representatives, plans)."""
+
+    def take(self, rows: NDArray[np.int64]) -> "Memory":
+        """The same of some plans."""
+        return Memory(**{name: part[..., rows] for name, part in vars(self).items()})
 
     @property
     def total(self) -> Array:
@@ -127,7 +131,8 @@ def memory(program: Program) -> Memory:
     job, plans = program.job, program.plans
     spread, layout = program.stages.spread.index, program.stages.layout
     held = holdings(program)
-    alive = in_flight(plans, layout.position[:, spread])
+    waiting = waiting_share(program) if splits(plans).any() else 0.0
+    alive = in_flight(plans, layout.position[:, spread], waiting)
     at_loss = np.where(FLOODS[plans.schedule], plans.microbatches, 1)
     moving = (alive * held.activations, at_loss * held.logits, held.working + held.gathered, held.buffers)
     held_bytes = np.stack([*held.states, *moving])

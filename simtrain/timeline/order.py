@@ -42,11 +42,6 @@ class Order:
         """Where on a microbatch's way each action stands, shape (stages, actions)."""
         return np.where(self.phase == NONE, NONE, np.take_along_axis(self.place, np.maximum(self.chunk, 0), axis=1))
 
-    @property
-    def splits(self) -> bool:
-        """Whether any weight gradient runs apart."""
-        return bool((self.phase == WEIGHT).any())
-
 
 def looped(stages: int, chunks: int) -> Index:
     """Every chunk begins on the first stage again: virtual stages of arXiv 2104.04473, shape (stages, chunks)."""
@@ -65,6 +60,11 @@ def joined(rows: list[Index], place: Index) -> Order:
     for stage, row in enumerate(rows):
         table[stage, : len(row)] = row
     return Order(table[..., 0], table[..., 1], table[..., 2], place)
+
+
+def first_of(order: Order, stages: int) -> Order:
+    """What the first stages run of a pipeline whose others hold nothing; they still run ahead for those."""
+    return Order(order.chunk[:stages], order.microbatch[:stages], order.phase[:stages], order.place[:stages])
 
 
 def actions(chunk: Index | int, microbatch: Index, phase: int) -> Index:

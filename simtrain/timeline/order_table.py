@@ -21,7 +21,7 @@ AT_ONCE: Final = re.compile(r"\((.*)\)OVERLAP_F_B")
 IMPLIED: Final = re.compile(r"[0-9]{1,9}(UNSHARD|RESHARD|REDUCE_GRAD|(SEND|RECV)_[FB][0-9]{1,9})")
 """Communication that PyTorch writes between the passes; the costs say what there is of it."""
 MOST: Final = 20
-"""Missing and repeated actions that are named one by one."""
+"""Mistakes that are named one by one."""
 Row = list[tuple[int, int, int]]
 """Position, phase and microbatch of a stage's actions."""
 
@@ -47,6 +47,8 @@ def order_table(text: str, name: str) -> Order:
             row += read or []
         rows.append(row)
     problems = problems or _misplaced(rows, name)
+    if len(problems) > MOST:
+        problems = [*problems[:MOST], Problem(name, None, f"has {len(problems) - MOST:,} more mistakes of this kind")]
     if problems:
         raise WrongInput(problems)
     order = _ordered(rows)

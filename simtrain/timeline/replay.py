@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from simtrain.errors import Problem, WrongInput
+from simtrain.timeline.compiled import compiled
 from simtrain.timeline.graph import KINDS, Graph
 from simtrain.timeline.order import NONE, Index
 
@@ -37,7 +37,7 @@ def replay(graph: Graph) -> Times:
     return Times(start, end, binding)
 
 
-@njit(cache=True)
+@compiled
 def _walk(first: Index, seconds: Array, needs: Index, start: Array, end: Array, binding: Index, done: Index) -> None:
     """Fill in `start`, `end`, `binding`, and how far each stream got; -1 is the end of what has not run."""
     streams = len(first) - 1

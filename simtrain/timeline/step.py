@@ -40,12 +40,16 @@ class Step:
 
 
 def step(order: Order, costs: Costs, slowdown: Array | None = None) -> Step:
-    """Replay one step; WrongInput where the order never ends. `slowdown`: see build.
+    """Build and replay one step; WrongInput where the order never ends. `slowdown`: see build."""
+    return played(order, costs, build(order, costs, slowdown))
+
+
+def played(order: Order, costs: Costs, graph: Graph) -> Step:
+    """Replay a graph of this order and these costs, whose operations may have been given other seconds.
 
     Where stages wait for one another before they update, a step lasts until the last is done. Where they do not, each
     begins the next step at once, and a step lasts as long as the slowest takes from its first pass to its last update.
     """
-    graph = build(order, costs, slowdown)
     times = replay(graph)
     begin, end = _span(graph, times, costs)
     seconds = float((end - begin).max())
@@ -130,5 +134,8 @@ def waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array
     kind = np.where(bound == NONE, NONE, graph.kind[bound])
     sent = np.where(kind == MESSAGE, graph.seconds[bound], np.where(kind < MESSAGE, graph.blocked[bound], 0.0))
     travels = np.where((bound != NONE) & (graph.rank[bound] != rank) | (kind == MESSAGE), np.minimum(gap, sent), 0.0)
-    reduces, gathers = np.where(kind == REDUCTION, gap, 0.0), np.where(kind == GATHER, gap, 0.0)
+    taken = np.where(kind == GATHER, np.minimum(gap, graph.seconds[bound]), 0.0)
+    behind = (kind == GATHER) & (graph.kind[bound - 1] == REDUCTION) & (graph.rank[bound - 1] == rank)
+    reduces = np.where(kind == REDUCTION, gap, np.where(behind, gap - taken, 0.0))
+    gathers = np.where(behind, taken, np.where(kind == GATHER, gap, 0.0))
     return gap - travels - reduces - gathers, travels, reduces, gathers

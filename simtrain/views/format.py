@@ -18,7 +18,7 @@ def seconds(value: float) -> str:
         return f"{value / 3600:.1f} h"
     if value >= 300:
         return f"{value / 60:.1f} min"
-    if value >= 1:
+    if value >= 0.9995:
         return f"{value:.2f} s"
     return f"{value * 1e3:.3g} ms"
 

@@ -201,6 +201,7 @@ def _legend(shown: set[str], width: int) -> Text:
             if len(lines[-1]) + len(meaning) + 2 > width:
                 lines.append(Text())
             lines[-1].append(letter, style).append(f" {meaning}   ")
+    lines.append(Text("small letters go on with a pass, digits are its microbatch", style="dim"))
     return Text("\n").join(lines)
 
 

@@ -24,9 +24,9 @@ WIDE = 130
 SLOWEST_WORTH = 4
 """Times as slow as the fastest beyond which nobody trades time for memory."""
 LEGEND = (
-    "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage), dp data, "
-    "ep expert (etp tensor inside), zero1/2/3 sharded states, mb microbatch; recomputed: selective, full, full:layers; "
-    "offload: states in host memory"
+    "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage; 1f1b or "
+    "interleaved unless named), dp data, ep expert (etp tensor inside), zero1/2/3 sharded states, mb "
+    "microbatch; recomputed: selective, full, full:layers; offload: states in host memory"
 )
 
 
@@ -85,7 +85,7 @@ def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
     margin = row["memory_margin_bytes"]
     memory = job.cluster.device.memory.value
     tight = " (tight)" if margin < HEADROOM * memory else ""
-    fits = f"fits, {gib(margin)} to spare{tight}" if row["fits"] else f"does NOT fit, {gib(-margin)} too much"
+    fits = f"fits, {gib(margin)} to spare{tight}" if margin >= 0 else f"does NOT fit, {gib(-margin)} too much"
     table.add_row("layout", Text(layout(Plan.model_validate(row["plan"])), style="bold"))
     table.add_row(
         "step",
@@ -97,6 +97,10 @@ def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
         f"or {percent(row['mfu_causal'])} (causal half), HFU {percent(row['hfu'])}",
     )
     table.add_row("memory", f"{gib(row['memory_bytes'])} of {gib(memory)}: {fits}")
+    if row["host_memory_bytes"]:
+        share = job.cluster.node.host.memory.value / job.node_devices
+        held = "fits" if row["host_memory_bytes"] <= share else "does NOT fit"
+        table.add_row("host", f"{gib(row['host_memory_bytes'])} of {gib(share)} a device: {held}")
     if row["run"]:
         run = row["run"]
         table.add_row(

@@ -42,8 +42,8 @@ def test_another_order_is_another_step(run: Run) -> None:
 def test_an_order_of_another_shape(run: Run) -> None:
     outcome = run("simulate", *JOB, "--order", table(one_f_one_b.order(2, 1, 4)))
     assert (outcome.code, outcome.out) == (2, "")
-    assert "must have the plan's 4 stages" in outcome.err
-    assert "must have the plan's 8 microbatches" in outcome.err
+    assert "order: stages = 2: must be the plan's 4" in outcome.err
+    assert "order: microbatches = 4: must be the plan's 8" in outcome.err
 
 
 def test_an_order_that_waits_for_itself(run: Run) -> None:

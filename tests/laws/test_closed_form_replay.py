@@ -26,7 +26,7 @@ def replayed(schedule: Schedule, shape: tuple[int, int, int], passes: tuple[floa
     forward, backward, weight = (np.full((1, stages, chunks), part / chunks) for part in passes)
     none = Traffic(np.zeros((stages, chunks)))
     hops = np.full(stages, hop)
-    costs = Costs(forward, backward, weight, hops, shown, gather=none, reduction=none, update=np.zeros(stages))
+    costs = Costs(forward, backward, weight, hops, none, none, np.zeros(stages), shown)
     if schedule == "no-flush":
         return steady(stages, microbatches, costs).seconds
     pace = Pace(*(part / chunks for part in passes), hop, WAITING)

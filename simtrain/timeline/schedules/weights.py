@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from simtrain.timeline.compiled import compiled
 from simtrain.timeline.order import Index, Order
 from simtrain.timeline.schedules.pace import Pace
 
@@ -35,7 +35,7 @@ def filled(orders: Iterable[Order], limit: int, pace: Pace) -> Order:
     return best
 
 
-@njit(cache=True)
+@compiled
 def _fill(
     rows: Index,
     place: Index,
@@ -76,7 +76,7 @@ def _fill(
                 if done[s] < n:
                     c, i, kind = rows[s, done[s]]
                     start[s] = max(ready[min(kind, 1), place[s, c], i], free[s])
-                    full = kind == 0 and held[s] + 1.0 > limit + 1e-9
+                    full = held[s] + (1.0 if kind == 0 else waiting - 1.0) > limit + 1e-9
                     if patience < 0:
                         pays[s] = due and (full or owing[s] - paid[s] > s)
                     else:

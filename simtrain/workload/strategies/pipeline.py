@@ -130,20 +130,28 @@ def splits(plans: PlanTable) -> NDArray[np.bool_]:
     return SPLIT[plans.schedule]
 
 
-def in_flight(plans: PlanTable, position: Stages) -> Stages:
+def in_flight(plans: PlanTable, position: Stages, waiting: Stages | float = 0.0) -> Stages:
     """Microbatches alive at its peak on the stage at `position`, as a multiple of the stage's layers.
 
     GPipe and breadth-first: all m. 1F1B, flushed or not: p - s. Interleaved: chunks in flight over chunks a stage,
     ((v - 1)p + 2(p - s - 1) + 1)/v, which is p + (p - 1)/v on the first stage (arXiv 2205.05198 section 4.2.3). Waves
     and zero-bubble schedules: the limit of their search on every stage, as later ones keep weight gradients waiting
     instead. DualPipeV: 2p + 1 halves (deepseek-ai/DualPipe README). Never more than m.
+
+    `waiting`: what weight gradients wait with, over what their backward pass does. Where it is more, as after
+    recomputation, the last one comes on top of the limit, and p halves of them wait at once in DualPipeV (replayed).
     """
     pp, vpp, m = plans.pp, plans.vpp, plans.microbatches
     ahead = pp - position
     interleaved = ((vpp - 1) * pp + 2 * (ahead - 1) + 1) / vpp
     alive = np.where(FLOODS[plans.schedule], m, np.where(plans.schedule == INTERLEAVED, interleaved, ahead))
     searched = splits(plans) | (plans.schedule == HANAYO)
-    return np.minimum(np.where(searched, activation_limit(plans), alive), m)
+    most = m * np.where(splits(plans), np.maximum(waiting, 1.0), 1.0)
+    alive = np.minimum(np.where(searched, activation_limit(plans), alive), most)
+    more = np.maximum(waiting - 1, 0.0) * splits(plans) / vpp
+    deep = np.maximum(alive + np.minimum(more, 1), np.minimum(pp, most) + more)
+    alive = np.where(plans.schedule == ZB_2P, deep, alive + more * (plans.schedule != DUALPIPE_V))
+    return np.asarray(np.where(plans.schedule == DUALPIPE_V, np.maximum(alive, pp * waiting / 2), alive))
 
 
 def activation_limit(plans: PlanTable) -> NDArray[np.float64]:
@@ -188,7 +196,7 @@ RULES = (
         lambda job, plans: (plans.vpp == 1) | (job.model.layers % (plans.pp * plans.vpp) == 0),
     ),
     Rule(
-        "chunks belong to the interleaved schedule",
+        "chunks belong to schedules that interleave or fold them",
         "schedules with chunks need more than one a stage, the others one",
         lambda job, plans: (plans.vpp > 1) == (LEAST_CHUNKS[plans.schedule] > 1),
     ),
@@ -213,9 +221,12 @@ RULES = (
         lambda job, plans: ~np.isin(plans.schedule, (INTERLEAVED, HANAYO)) | (plans.microbatches % plans.pp == 0),
     ),
     Rule(
-        "both ways of dualpipe-v are full",
-        "it needs two microbatches a stage",
-        lambda job, plans: (plans.schedule != DUALPIPE_V) | (plans.microbatches >= 2 * plans.pp),
+        "both ways of a V are full",
+        "zb-v needs one and a half microbatches a stage, dualpipe-v two",
+        lambda job, plans: (
+            ((plans.schedule != DUALPIPE_V) | (plans.microbatches >= 2 * plans.pp))
+            & ((plans.schedule != ZB_V) | (2 * plans.microbatches >= 3 * plans.pp))
+        ),
     ),
     Rule(
         "schedules differ from 1F1B only in a pipeline",

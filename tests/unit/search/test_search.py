@@ -15,7 +15,7 @@ from simtrain.search.advice import advice, fits
 from simtrain.search.pareto import front
 from simtrain.search.refine import neighbours
 from simtrain.search.search import Search, search, unique
-from simtrain.search.space import RULES, Space
+from simtrain.search.space import RULES, Space, legal, orders
 from simtrain.spec import load
 from simtrain.spec.job import Job
 from simtrain.spec.library import names
@@ -81,6 +81,22 @@ def test_the_best_are_the_best_of_all(name: str) -> None:
     assert (again.step_time == found.best.step_time).all()
     assert found.best.fits.all()
     assert (np.diff(pace(found.best)) >= 0).all()
+
+
+def test_schedules_of_one_mesh_are_replayed_and_what_does_not_fit_then_is_left_out() -> None:
+    """PyTorch's schedules: zero-bubble ones may hold more than their closed form says."""
+    asked = job("llama-3-70b", gpus=64, global_batch=128, stack="torchtitan")
+    found = search(asked, 10)
+    assert found.best.fits.all()
+    assert found.pareto.fits.all()
+    best = found.best.plans.plan(0)
+    others = [best.model_copy(update={"schedule": name, "vpp": chunks}) for name, chunks in orders(asked)]
+    table = PlanTable.of(others)
+    table = table.take(legal(asked, table))
+    replayed, _ = exact(asked, table, machine(asked))
+    assert len({*table.schedule.tolist()}) >= 4
+    fastest = replayed.step_time[replayed.roomy].min()
+    assert found.best.step_time[0] <= fastest * (1 + 1e-12)
 
 
 @each_job
