@@ -83,16 +83,14 @@ def exact(job: Job, plans: PlanTable, on: Machine, order: Order | None = None) -
     `order`: see replayed.
     """
     closed, made = estimate(job, plans, on), detail(job, plans, on)
-    found = list(replays(job, plans, on, order))
-    seconds = np.array([one.step.seconds for one in found])
-    terms = np.array([one.step.terms.mean(axis=1) for one in found]).reshape(len(plans), len(TERMS)).T
-    peaks = [one.footprint.peak for one in found]
-    classes = [one.footprint.classes(*peak) for one, peak in zip(found, peaks, strict=True)]
-    peak = replace(
-        closed.memory,
-        classes=np.array(classes).reshape(len(plans), len(CLASSES)).T,
-        stage=np.array([one.stages[stage] for one, (stage, _) in zip(found, peaks, strict=True)], dtype=np.int64),
-    )
+    seconds, stage = np.empty(len(plans)), np.empty(len(plans), dtype=np.int64)
+    terms, classes = np.empty((len(TERMS), len(plans))), np.empty((len(CLASSES), len(plans)))
+    for row, one in enumerate(replays(job, plans, on, order)):
+        fullest, action = one.footprint.peak
+        seconds[row], stage[row] = one.step.seconds, one.stages[fullest]
+        terms[:, row] = one.step.terms.mean(axis=1)
+        classes[:, row] = one.footprint.classes(fullest, action)
     longer = seconds / closed.step_time
     interval = {"low": made.low * longer, "high": made.high * longer}
+    peak = replace(closed.memory, classes=classes, stage=stage)
     return replace(closed, step_time=seconds, memory=peak), replace(made, terms=terms, **interval)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from simtrain.estimate import Detail, Estimate, estimate, machine
 from simtrain.price.blocks import Machine
-from simtrain.search.pareto import front
+from simtrain.search.pareto import front, thinned
 from simtrain.search.refine import neighbours
 from simtrain.search.space import Space, Tally
 from simtrain.spec.job import Job
@@ -22,11 +22,12 @@ from simtrain.workload.program import distinct
 Array = NDArray[np.float64]
 MESH: Final = ("tp", "cp", "pp", "ep")
 """Degrees that tell ranked plans apart; the data-parallel one follows."""
-SHAPES: Final = (*MESH, "schedule", "vpp")
-"""Degrees and what tells the orders of a pipeline apart."""
-CLOSE: Final = 0.05
-"""How much slower the closed form may find a schedule whose replay is still worth it: they differ by up to 3 %."""
-NEXT_BEST: Final = 16
+SCHEDULE: Final = (*MESH, "schedule")
+TOLD_APART: Final = 0.02
+"""Share of memory by which neighbours on the front differ at least: predictions are off by more."""
+CHUNKS_EACH: Final = 2
+"""Numbers of chunks replayed of a schedule: closed forms of one schedule differ from the replay by the same."""
+NEXT_BEST: Final = 8
 """Plans replayed besides."""
 Progress = Callable[[int, int], None]
 
@@ -113,8 +114,9 @@ def _refined(job: Job, plans: PlanTable, on: Machine, top: int) -> tuple[Estimat
 
 
 def _front(job: Job, plans: PlanTable, on: Machine) -> Estimate:
-    """What is left of a front once its plans are replayed."""
-    replayed, _ = _replayed(job, plans, on)
+    """What is left of a front once its plans are replayed; steps of memory too small to tell are left out."""
+    spare = thinned(estimate(job, plans, on).memory.total, TOLD_APART)
+    replayed, _ = _replayed(job, plans.take(spare), on)
     fit = np.flatnonzero(replayed.fits)
     pace = replayed.step_time / replayed.plans.global_batch
     return replayed.take(fit[front(pace[fit], replayed.memory.total[fit])])
@@ -133,15 +135,16 @@ def _good(evaluated: Estimate) -> NDArray[np.int64]:
 
 
 def _shortlisted(plans: PlanTable, pace: Array, need: Array) -> NDArray[np.int64]:
-    """Rows of plans worth a replay: the best of every mesh, and within `CLOSE` of it the best of each schedule and
-    number of chunks, and the next best of all."""
+    """Rows of plans worth a replay: of every schedule of every mesh the best of a few numbers of chunks, and the next
+    best of all."""
     order = np.lexsort((need, pace))
-    mesh = distinct(plans, MESH).index
-    best = np.full(mesh.max() + 1 if len(mesh) else 0, np.inf)
-    np.minimum.at(best, mesh, pace)
-    shapes = np.unique(distinct(plans, SHAPES).index[order], return_index=True)[1]
-    near = shapes[(pace <= (1 + CLOSE) * best[mesh])[order[shapes]]]
-    return np.asarray(order[np.unique(np.concatenate([near, np.arange(min(NEXT_BEST, len(order)))]))])
+    shapes = np.sort(np.unique(distinct(plans, (*SCHEDULE, "vpp")).index[order], return_index=True)[1])
+    schedule = distinct(plans, SCHEDULE).index[order[shapes]]
+    grouped = np.argsort(schedule, kind="stable")
+    begins = np.concatenate([[True], np.diff(schedule[grouped]) > 0])[: len(grouped)]
+    place = np.arange(len(grouped)) - np.maximum.accumulate(np.where(begins, np.arange(len(grouped)), 0))
+    few = shapes[grouped[place < CHUNKS_EACH]]
+    return np.asarray(order[np.unique(np.concatenate([few, np.arange(min(NEXT_BEST, len(order)))]))])
 
 
 def _nothing(tally: Tally) -> _Kept:

@@ -57,8 +57,8 @@ class Footprint:
     @property
     def peak(self) -> tuple[int, int]:
         """Stage and action of the highest use, the first of equal ones."""
-        highest = self.total >= self.total.max() * (1 - ROUNDING)
-        stage, action = np.argwhere(highest)[0]
+        total = self.total
+        stage, action = np.unravel_index(int((total >= total.max() * (1 - ROUNDING)).argmax()), total.shape)
         return int(stage), int(action)
 
     def classes(self, stage: int, action: int) -> Array:
