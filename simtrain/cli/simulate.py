@@ -33,6 +33,12 @@ Examples:
   simtrain simulate llama-3-70b dgx-h100 --gpus 64 --global-batch 128 \
       --tp 8 --sp --pp 4 --zero 1
   simtrain simulate job.toml --tp 8 --sp --pp 4
+  simtrain simulate job.toml --pp 2 --order mine.csv --timeline
+
+An order is a row a stage, in the order it runs: each cell a chunk's position
+on the way through the model, F (forward), B (backward) or I and W (gradients
+of inputs and of weights apart), and a microbatch. Two stages, two
+microbatches: 0F0,0F1,0B0,0B1 and 1F0,1B0,1F1,1B1. JSON: a list of such lists.
 
 The data-parallel degree is what tp, cp, ulysses and pp leave of the devices.
 

@@ -147,7 +147,7 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
         chunks, schedule = 1, "1f1b"
     elif schedule == "zb-v":
         chunks = TRAITS[schedule].chunks[0]
-    elif chunks > 1:
+    elif chunks > 1 and schedule == "1f1b":
         schedule = "interleaved"
     split = row.sp
     if split is None:
