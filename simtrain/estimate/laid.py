@@ -20,7 +20,7 @@ from simtrain.timeline.schedules.pace import Pace
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import splits
 from simtrain.workload.strategies.recompute import full_share
-from simtrain.workload.strategies.sharding import kept_whole, reduced_every, reduced_late
+from simtrain.workload.strategies.sharding import kept_whole, reduced_every, reduced_late, wire_bytes
 
 Array = NDArray[np.float64]
 MOST_BUCKETS: Final = 16
@@ -28,9 +28,9 @@ MOST_BUCKETS: Final = 16
 
 
 class Laid:
-    """One plan of a Program, laid over its stages."""
+    """One plan of a Program, laid over its stages; `order`: one's own, which says where the chunks are."""
 
-    def __init__(self, job: Job, described: Program, on: Machine, row: int):
+    def __init__(self, job: Job, described: Program, on: Machine, row: int, order: Order | None = None):
         self.job, self.row, self.domain = job, row, on.network.domain
         self.plans = described.plans
         self.part = described.stages
@@ -40,10 +40,13 @@ class Laid:
         """The representative of every stage that holds something."""
         way = folded if self.plans.folded[row] else looped
         self.place = way(len(self.stages), int(self.plans.vpp[row]))
+        if order is not None:
+            self.place = self._of(order)
 
-    def take(self, order: Order, microbatches: int) -> None:
-        """Place the chunks as an order does; WrongInput where it is not one of this plan."""
+    def _of(self, order: Order) -> NDArray[np.int64]:
+        """Where an order places the chunks; WrongInput where it is not one of this plan."""
         stages, chunks = self.place.shape
+        microbatches = int(self.plans.microbatches[self.row])
         asked = {"stages": stages, "chunks a stage": chunks, "microbatches": microbatches}
         given = (*order.place.shape, order.microbatches)
         problems = [
@@ -60,7 +63,7 @@ class Laid:
                     problems.append(Problem(where, have, rule, "name a --schedule of its kind"))
         if problems:
             raise WrongInput(problems)
-        self.place = order.place
+        return order.place
 
     def costs(self, blocks: Sequence[Passes], sync: SyncTime, messages: tuple[Array, Array]) -> Costs:
         """Of one step; `blocks`: passes of layers, embedding and head, `messages`: inside a domain, and between two."""
@@ -179,10 +182,8 @@ class Laid:
 
     def _buckets(self) -> int:
         """Buckets of a stage's gradients."""
-        stack, precision = self.job.stack, self.job.precision
-        wire = max(stack.reduction_bytes.value, precision.minimum_gradient_bytes)
         states = self.part.states
         largest = max(
             float(kind.trained[self.stages, self.rows[self.row]].max()) for kind in (states.dense, states.expert)
         )
-        return int(np.clip(np.ceil(largest * wire / stack.bucket.value), 1, MOST_BUCKETS))
+        return int(np.clip(np.ceil(largest * wire_bytes(self.job) / self.job.stack.bucket.value), 1, MOST_BUCKETS))

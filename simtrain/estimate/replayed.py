@@ -61,10 +61,8 @@ def replays(
     messages = hop_seconds(on, described)
     waiting, holds = waiting_share(described), holdings(described)
     for row in range(len(plans)):
-        laid = Laid(job, described, on, row)
+        laid = Laid(job, described, on, row, order)
         microbatches = int(plans.microbatches[row])
-        if order is not None:
-            laid.take(order, microbatches)
         costs = laid.costs(blocks, sync, messages)
         stages, chunks = laid.place.shape
         if order is None and plans.schedule[row] == NO_FLUSH:

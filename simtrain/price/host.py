@@ -24,16 +24,16 @@ class Processor(Spec):
 
 @functools.cache
 def processor() -> Processor:
-    """The measured one: no other is known."""
+    """The one whose rate is known (profiles/processors/adam.toml, recalled): it stands for every host."""
     path = path_of("profiles", "processors", "adam.toml")
     return checked(Processor, read_toml(path), str(path))
 
 
 def copy_seconds(node: Node, size: Array) -> Array:
-    """Moving `size` bytes between a device and its host, one way; all devices of a node at once have a link each."""
+    """Moving `size` bytes between a device and its host, one way (s); every device has a link of its own."""
     return size / node.host.device_bandwidth.value
 
 
 def update_seconds(devices: int, count: Array) -> Array:
-    """Updating `count` parameters for each of `devices` in a node's memory."""
+    """Updating `count` parameters for each of `devices` in their node's memory (s): they share its processors."""
     return count * devices / processor().update.value

@@ -17,7 +17,7 @@ from simtrain.workload.parameters import parameters
 from simtrain.workload.program import Program, StatePart
 from simtrain.workload.strategies.offload import OPTIMIZER, leaves, leaves_whole
 from simtrain.workload.strategies.pipeline import Stages
-from simtrain.workload.strategies.sharding import Holding, reduced_late, update_bytes, updated
+from simtrain.workload.strategies.sharding import Holding, reduced_late, update_bytes, updated, wire_bytes
 
 Array = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class SyncTime:
 def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
     """Price gradient reduction, parameter gathering and the optimizer update of every way to shard."""
     plans = part.spread.rows
-    wire = max(job.stack.reduction_bytes.value, job.precision.minimum_gradient_bytes)
+    wire = wire_bytes(job)
     reduction, gather, update, accumulation = (np.zeros_like(part.layout.layers) for _ in range(4))
     late = reduced_late(job, plans)
     messages = job.stack.messages

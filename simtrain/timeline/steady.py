@@ -17,8 +17,7 @@ def steady(stages: int, microbatches: int, costs: Costs, slowdown: Array | None 
     """Replay steps on either side of one, as many as the pipeline is deep, and keep the one in the middle.
 
     Once a step each stage also updates, and reduces its gradients and gathers unless every pass does; of that `hidden`
-    hides. `slowdown`: see
-    build, of one replica.
+    hides. `slowdown`: see build, of one replica.
     """
     assert slowdown is None or len(slowdown) == 1
     around = -(-stages // microbatches)
@@ -36,7 +35,8 @@ def steady(stages: int, microbatches: int, costs: Costs, slowdown: Array | None 
     seconds = float((period + alone.sum(axis=0)).max())
     share = 1 / (2 * around + 1)
     busy, ran = share * run.terms[: -len(ALONE)], share * run.terms[-len(ALONE) :]
-    alone += np.where(np.isin(np.arange(len(ALONE)), (REDUCING, GATHERING))[:, None], ran, 0.0)
+    for term in (REDUCING, GATHERING):
+        alone[term] += ran[term]
     alone[SENDING] = share * np.array([run.graph.blocked[run.graph.stream(COMPUTE, s)].sum() for s in range(stages)])
     alone[BUBBLE] = seconds - busy.sum(axis=0) - alone.sum(axis=0)
     return replace(run, costs=costs, seconds=seconds, terms=np.concatenate([busy, alone]))

@@ -10,7 +10,7 @@ from simtrain.timeline.compiled import compiled
 from simtrain.timeline.order import Index, Order
 from simtrain.timeline.schedules.pace import Pace
 
-PATIENCE: Final = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
+PATIENCE: Final = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Idle time, in weight passes, from which one of them fills it: all are tried."""
 BY_PLACE: Final = -1.0
 """Tried besides: a stage owes as many as stages stand before it, and pays at once what is more (ZB-H1)."""

@@ -56,6 +56,11 @@ def gradient_bytes(job: Job) -> float:
     return max(job.stack.gradient_bytes.value, job.precision.minimum_gradient_bytes)
 
 
+def wire_bytes(job: Job) -> float:
+    """Bytes of a gradient element on its way to other ranks."""
+    return max(job.stack.reduction_bytes.value, job.precision.minimum_gradient_bytes)
+
+
 def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holding]:
     """Dense and expert parameters a rank would hold without state sharding."""
     model, counts = job.model, parameters(job.model)
