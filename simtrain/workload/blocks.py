@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from simtrain.workload import adapters, passes
-from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Message, Op, Saved, both_ways
+from simtrain.spec.tensors import TensorName
+from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Message, Op, Saved, Values, both_ways
 from simtrain.workload.shard import Array, Shard
 from simtrain.workload.strategies import context, expert, tensor
 
@@ -38,7 +39,14 @@ def _norm(shard: Shard, name: str) -> Part:
     )
     read_again = name == "attention" or not job.frozen
     output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes * read_again
-    return ops, Saved(norms * size + output + mask, output * stack.rebuilt("norm"))
+    entered = min(norms, 1.0) * size if name == "attention" else 0.0
+    tensors: dict[TensorName, Values] = {
+        "input": entered,
+        "middle": norms * size - entered,
+        "normed": output,
+        "masks": mask,
+    }
+    return ops, Saved(tensors, output * stack.rebuilt("norm"))
 
 
 def _core_attention(shard: Shard, fused: bool) -> Part:
@@ -64,7 +72,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
             *both_ways("heads joined", "core attention", Elementwise(2 * output, 2 * output)),
         )
         kept = scores * (2 * width + 1 if dropout else width)
-        return ops, Saved(kept + output, kept * shard.job.stack.rebuilt("core attention"))
+        return ops, Saved({"attention": kept + output}, kept * shard.job.stack.rebuilt("core attention"))
     windowed = model.windowed_layers / model.layers
     shapes = [(1 - windowed, None), (windowed, model.window.size if model.window else None)]
     kernel_dim = (head_dim + value_dim) / 2
@@ -80,7 +88,8 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
         )
     )
     statistics = 4 * batch * heads * query
-    return ops, Saved(output + statistics, (output + statistics) * shard.job.stack.rebuilt("core attention"))
+    attended = output + statistics
+    return ops, Saved({"attention": attended}, attended * shard.job.stack.rebuilt("core attention"))
 
 
 def _softmax(shard: Shard, scores: Array, heads: Array) -> Elementwise:
@@ -116,7 +125,7 @@ def _projections(shard: Shard) -> Part:
         ops += _bias_gradient(shard, "query key value", model.query_key_value_bias, wide)
         ops += shard.narrowed("query key value", shard.sequence_tokens * hidden, tokens * wide)
         projected = tokens * wide * precision.activation_bytes
-        return ops, Saved(projected, projected * shard.job.stack.rebuilt("projection"))
+        return ops, Saved({"projected": projected}, projected * shard.job.stack.rebuilt("projection"))
     ranks = latent.compressed
     direct = heads * query_dim
     up_width = heads * (latent.nope_head_dim + latent.value_head_dim)
@@ -129,7 +138,8 @@ def _projections(shard: Shard) -> Part:
     ops += shard.narrowed("latent up", tokens * ranks, tokens * (direct + up_width))
     raised = tokens * (direct + up_width) * precision.activation_bytes
     stack, latents = shard.job.stack, tokens * ranks * precision.matmul_input_bytes
-    return ops, Saved(latents + raised, latents * stack.rebuilt("projection") + raised * stack.rebuilt("latent up"))
+    dropped = latents * stack.rebuilt("projection") + raised * stack.rebuilt("latent up")
+    return ops, Saved({"projected": latents + raised}, dropped)
 
 
 def _attention(shard: Shard, fused: bool) -> Part:
@@ -163,9 +173,8 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
     adapted = adapters.saved(shard.job, outside) + adapters.saved(shard.job, joined)
-    kept = norm_saved.kept + projected.kept + unnormed + core_saved.kept + adapted
-    dropped = norm_saved.dropped + projected.dropped + core_saved.dropped + unnormed * stack.rebuilt("norm")
-    return ops, Saved(kept, dropped)
+    beside = Saved({"projected": unnormed, "adapters": adapted}, unnormed * stack.rebuilt("norm"))
+    return ops, Saved.together((norm_saved, projected, core_saved, beside))
 
 
 def _entered(shard: Shard, gated: bool) -> int:
@@ -193,7 +202,7 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     )
     activated = shard.tokens * local * job.precision.matmul_input_bytes * (not job.frozen)
     dropped = activated * job.stack.rebuilt("activation") + halves * between * job.stack.rebuilt("projection")
-    return ops, Saved(halves * between + activated, dropped)
+    return ops, Saved({"expanded": halves * between, "activated": activated}, dropped)
 
 
 def _besides(shard: Shard, moe: bool, fused_attention: bool) -> Saved:
@@ -209,7 +218,8 @@ def _besides(shard: Shard, moe: bool, fused_attention: bool) -> Saved:
     activated = expert.gates(shard) if moe else shard.tokens * model.ffn / plans.tp * model.gated
     gates = activated * kept.gate.value
     roles = {"norm": normed, "core attention": core, "activation": gates}
-    return Saved(normed + core + gates, sum(size * job.stack.rebuilt(role) for role, size in roles.items()))
+    tensors: dict[TensorName, Values] = {"normed": normed, "attention": core, "activated": gates}
+    return Saved(tensors, sum(size * job.stack.rebuilt(role) for role, size in roles.items()))
 
 
 def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
@@ -221,13 +231,13 @@ def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
         parts.append(expert.feed_forward(shard))
         if model.experts and model.experts.shared_ffn:
             entered = _entered(shard, model.gated_experts)
-            parts.append((tensor.boundary(shard, "shared expert", "projection", entered), Saved(0.0, 0.0)))
+            parts.append((tensor.boundary(shard, "shared expert", "projection", entered), Saved({}, 0.0)))
             parts.append(_mlp(shard, model.experts.shared_ffn, model.gated_experts, "shared expert"))
     else:
         entered = _entered(shard, model.gated)
-        parts.append((tensor.boundary(shard, "feed-forward", "projection", entered), Saved(0.0, 0.0)))
+        parts.append((tensor.boundary(shard, "feed-forward", "projection", entered), Saved({}, 0.0)))
         parts.append(_mlp(shard, model.ffn, model.gated, "feed-forward"))
-    saved = Saved(sum(s.kept for _, s in parts), sum(s.dropped for _, s in parts))
+    saved = Saved.together([saved for _, saved in parts])
     ops = adapters.needed(shard.job, (op for part, _ in parts for op in part))
     input_size = shard.sequence_tokens * model.hidden * shard.job.precision.activation_bytes
     return Block("moe" if moe else "dense", ops, saved, input_size)
@@ -248,7 +258,7 @@ def embedding(shard: Shard) -> Block:
     )
     if shard.job.frozen:
         ops = tuple(op for op in ops if op.phase == "forward")
-    return Block("embedding", ops, Saved(np.zeros(len(plans)), 0.0), np.zeros(len(plans)))
+    return Block("embedding", ops, Saved({}, 0.0), np.zeros(len(plans)))
 
 
 def head(shard: Shard) -> Block:
@@ -288,4 +298,6 @@ def head(shard: Shard) -> Block:
     output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * (not job.frozen)
     loss = logits * stack.loss_copies.value
     gradient = returning + vocabulary * job.model.hidden * stack.head_gradient.value
-    return Block("head", adapters.needed(job, ops), Saved(size + output + np.maximum(loss, gradient), 0.0), size)
+    return Block(
+        "head", adapters.needed(job, ops), Saved({"loss": size + output + np.maximum(loss, gradient)}, 0.0), size
+    )

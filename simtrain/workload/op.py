@@ -3,6 +3,7 @@
 Every number is an array over plans (shape `(plans,)`) or a scalar that broadcasts to it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.laws.kernels import BACKWARD_PRODUCTS, attention_flops, keys_seen
+from simtrain.spec.tensors import TensorName
 
 Values = NDArray[Any] | float | int
 Phase = Literal["forward", "backward"]
@@ -158,11 +160,26 @@ def gives_weights(op: Op) -> bool:
 
 @dataclass(frozen=True)
 class Saved:
-    """Bytes one layer keeps for its backward pass, a microbatch: in all, and what selective recomputation drops."""
+    """Bytes one layer keeps for its backward pass, a microbatch: by kind of tensor, and what selective recomputation
+    drops."""
 
-    kept: Values
+    tensors: Mapping[TensorName, Values]
     dropped: Values
-    """Part of `kept` that selective recomputation rebuilds."""
+    """Part of all that selective recomputation rebuilds."""
+
+    @property
+    def kept(self) -> Values:
+        """All together."""
+        return sum(self.tensors.values())
+
+    @classmethod
+    def together(cls, parts: Sequence["Saved"]) -> "Saved":
+        """What several parts of a layer keep."""
+        tensors: dict[TensorName, Values] = {}
+        for part in parts:
+            for name, size in part.tensors.items():
+                tensors[name] = tensors.get(name, 0.0) + size
+        return cls(tensors, sum(part.dropped for part in parts))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     activated = copies * ffn * precision.matmul_input_bytes * read_again
     returned = sent
     dropped = activated * stack.rebuilt("activation") + between * stack.rebuilt("projection")
-    return ops, Saved(inputs + between + activated + returned, dropped)
+    return ops, Saved({"routed": inputs + returned, "expanded": between, "activated": activated}, dropped)
 
 
 RULES = (

@@ -62,7 +62,7 @@ def test_a_block_takes_the_sum_of_its_ops() -> None:
     """Each op priced on its own, by the functions that price it alone; those beside a longer product show nothing."""
     on, found = uncalibrated(BARE), timed(BARE)
     ops = [op for op in LAYER.ops if not (isinstance(op.work, Message) and op.work.hidden)]
-    every = [block_time(Block("head", (op,), Saved(0.0, 0.0), 0.0), BARE, on, len(PLANS)) for op in ops]
+    every = [block_time(Block("head", (op,), Saved({}, 0.0), 0.0), BARE, on, len(PLANS)) for op in ops]
     for phase in ("forward", "backward"):
         assert getattr(found, phase) == pytest.approx(sum(getattr(one, phase) for one in every))
 
@@ -76,7 +76,7 @@ def test_prices_are_those_of_the_kernels() -> None:
         Op("pass", "norm", "forward", passed),
         Op("sent", "projection", "backward", sent),
     )
-    found = block_time(Block("head", ops, Saved(0.0, 0.0), 0.0), BARE, on, 1)
+    found = block_time(Block("head", ops, Saved({}, 0.0), 0.0), BARE, on, 1)
     rate = BARE.stack.matmul_rate.value
     alone = kernels.matmul(on.profile, BARE.precision.matmul, 4096, 8192, 1024, queued=True).seconds
     assert found.forward[MATMUL, 0] == pytest.approx(0.5 * float(alone) / rate)
@@ -116,7 +116,7 @@ def test_two_overlaps_share_the_products_they_hide_behind() -> None:
             Op("tensor", "projection", "forward", Message("all_gather", "tensor", 1e9, group, apart)),
             Op("expert", "routing", "forward", Message("all_to_all", "expert", 1e9, group, apart)),
         ),
-        Saved(0.0, 0.0),
+        Saved({}, 0.0),
         0.0,
     )
     plans = PlanTable.of([Plan()])
@@ -137,7 +137,7 @@ def test_ranks_wait_for_the_last_at_a_reduction(launch: float) -> None:
 
 def test_unaligned_rows_slow_a_product() -> None:
     product = Matmul(4096, 50257, 2048, aligned=np.array([True, False]))
-    block = Block("head", (Op("logits", "loss", "forward", product),), Saved(0.0, 0.0), 0.0)
+    block = Block("head", (Op("logits", "loss", "forward", product),), Saved({}, 0.0), 0.0)
     seconds = timed(BARE, block, PlanTable.of([Plan(), Plan()])).forward[MATMUL]
     assert seconds[1] == pytest.approx(seconds[0] / kernels.UNALIGNED_RATE)
 
@@ -148,7 +148,7 @@ def test_a_message_beside_a_product_shows_what_outlasts_it() -> None:
     def shown(size: float) -> tuple[float, float]:
         again = Message("all_gather", "tensor", size, np.array([4]), np.array([1]), hidden=True)
         product = Op("gradient", "projection", "backward", Matmul(4096, 8192, 4096, operand="input"))
-        block = Block("head", (product, product, Op("again", "projection", "backward", again)), Saved(0.0, 0.0), 0.0)
+        block = Block("head", (product, product, Op("again", "projection", "backward", again)), Saved({}, 0.0), 0.0)
         found = timed(BARE, block, PlanTable.of([Plan()])).backward
         return found[TENSOR, 0], found[MATMUL, 0] / 2
 
@@ -166,7 +166,7 @@ def test_a_block_takes_no_less_than_comparing_its_calls() -> None:
     sent = Message("all_gather", "tensor", 1e3, ranks, apart, 2.0)
     again = Message("all_gather", "tensor", 1e3, ranks, apart, hidden=True)
     ops = (Op("sent", "projection", "backward", sent), Op("again", "projection", "backward", again))
-    found = timed(asked, Block("head", ops, Saved(0.0, 0.0), 0.0), PlanTable.of([Plan(tp=16)]))
+    found = timed(asked, Block("head", ops, Saved({}, 0.0), 0.0), PlanTable.of([Plan(tp=16)]))
     assert found.backward.sum() == pytest.approx(3 * (8 * 1e-3 + 8 * 3e-3))
     assert found.forward.sum() == 0
 
