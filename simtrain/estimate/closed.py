@@ -146,7 +146,7 @@ def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: b
     update = sync.update.max(axis=0)[spread]
     overhead = np.full(len(plans), stack.step_overhead.value)
     reduction = reduction + sync.tied[spread]
-    once = np.stack([idle, run.hops, reduction, gather, update, overhead])
+    once = np.stack([idle, run.hops, reduction, gather, np.zeros_like(idle), update, overhead])
     terms = np.concatenate([plans.microbatches * mean, once])
     return terms if job.own is None else terms * job.own.factor.value
 

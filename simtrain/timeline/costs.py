@@ -13,6 +13,7 @@ ALONE: Final = (
     "pipeline communication",
     "gradient reduction",
     "parameter gathering",
+    "activation copies",
     "optimizer",
     "step overhead",
 )
@@ -48,8 +49,10 @@ class Costs:
     update: Array
     shown: float = 1.0
     """Share of a message in which its sender does nothing else."""
-    copies: Array = field(default_factory=lambda: NO_SECONDS)
-    """To host memory and back of one microbatch's activations, each way, shape (stages, chunks); 0: they stay."""
+    copies_out: Array = field(default_factory=lambda: NO_SECONDS)
+    """Of one microbatch's activations off the device, shape (stages, chunks); 0: they stay."""
+    copies_in: Array = field(default_factory=lambda: NO_SECONDS)
+    """And back."""
     buckets: int = 1
     """Pieces a traffic of one round a step moves in."""
     tied: float = 0.0

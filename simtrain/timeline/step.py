@@ -9,6 +9,8 @@ from simtrain.timeline.build import build
 from simtrain.timeline.costs import ALONE, Costs
 from simtrain.timeline.graph import (
     COMPUTE,
+    COPY_IN,
+    COPY_OUT,
     DATA,
     GATHER,
     KNOWN,
@@ -23,7 +25,7 @@ from simtrain.timeline.order import NONE, PHASES, Order
 from simtrain.timeline.replay import Times, replay
 
 Array = NDArray[np.float64]
-BUBBLE, SENDING, REDUCING, GATHERING, UPDATING, BESIDES = range(len(ALONE))
+BUBBLE, SENDING, REDUCING, GATHERING, COPYING, UPDATING, BESIDES = range(len(ALONE))
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _terms(graph: Graph, times: Times, costs: Costs, begin: Array, end: Array, s
     compute = _streams(graph, COMPUTE)
     rank, blocked = graph.rank[compute], graph.blocked[compute]
     alone[SENDING] = np.bincount(rank, blocked, ranks)
-    for term, gap in zip((BUBBLE, SENDING, REDUCING, GATHERING), waits(graph, times, begin), strict=True):
+    for term, gap in zip((BUBBLE, SENDING, REDUCING, GATHERING, COPYING), waits(graph, times, begin), strict=True):
         alone[term] += np.bincount(rank, gap, ranks)
     done = times.end[graph.first[COMPUTE * ranks + 1 : (COMPUTE + 1) * ranks + 1] - 1]
     known = _at(graph, times.end, KNOWN)
@@ -119,8 +121,9 @@ def _busy(graph: Graph, costs: Costs) -> Array:
     return np.asarray(np.einsum("pksc,prsc->krs", shares(costs), of_replicas).reshape(len(costs.forward), -1))
 
 
-def waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array, Array]:
-    """Seconds every pass came later than the one before allowed: in a bubble, for a message, a reduction, a gather.
+def waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Seconds every pass came later than the one before allowed: in a bubble, for a message, a reduction, a gather, a
+    copy.
 
     Arrays of shape (passes,), the graph's first operations; `begin`: when every rank's step begins.
     """
@@ -138,4 +141,5 @@ def waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array
     behind = (kind == GATHER) & (graph.kind[bound - 1] == REDUCTION) & (graph.rank[bound - 1] == rank)
     reduces = np.where(kind == REDUCTION, gap, np.where(behind, gap - taken, 0.0))
     gathers = np.where(behind, taken, np.where(kind == GATHER, gap, 0.0))
-    return gap - travels - reduces - gathers, travels, reduces, gathers
+    copies = np.where((kind == COPY_OUT) | (kind == COPY_IN), gap, 0.0)
+    return gap - travels - reduces - gathers - copies, travels, reduces, gathers, copies

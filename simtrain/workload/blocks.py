@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from simtrain.workload import adapters, passes
 from simtrain.spec.tensors import TensorName
+from simtrain.workload import adapters, passes
 from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Message, Op, Saved, Values, both_ways
 from simtrain.workload.shard import Array, Shard
 from simtrain.workload.strategies import context, expert, tensor
