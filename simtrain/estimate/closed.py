@@ -12,7 +12,8 @@ from simtrain.price.step import sync_time
 from simtrain.price.uncertainty import relative_width
 from simtrain.spec.calibration import left_out
 from simtrain.spec.job import Job
-from simtrain.spec.plan import PlanTable
+from simtrain.spec.memory_plan import MemoryPlan
+from simtrain.spec.plan import Plan, PlanTable
 from simtrain.timeline.closed_form import Apart, exposed_gather, exposed_reduction, gathered_behind, pipeline
 from simtrain.timeline.costs import ALONE
 from simtrain.timeline.memory import Memory, memory, waiting_share
@@ -44,11 +45,19 @@ class Estimate:
     """Bytes of one device."""
     host_capacity: float
     """Bytes of host memory for each device."""
+    treated: tuple[MemoryPlan | None, ...] = ()
+    """A memory plan for each plan, or nothing where no plan has one."""
 
     def take(self, rows: NDArray[np.int64]) -> "Estimate":
         """The same of some plans."""
         memory = self.memory.take(rows)
-        return replace(self, plans=self.plans.take(rows), step_time=self.step_time[rows], memory=memory)
+        kept = tuple(self.treated[row] for row in rows) if self.treated else ()
+        return replace(self, plans=self.plans.take(rows), step_time=self.step_time[rows], memory=memory, treated=kept)
+
+    def plan(self, row: int) -> Plan:
+        """One of the plans, with its memory plan."""
+        plan = self.plans.plan(row)
+        return plan.model_copy(update={"memory": self.treated[row]}) if self.treated else plan
 
     @property
     def fits(self) -> NDArray[np.bool_]:

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from simtrain.errors import Problem, WrongInput
 from simtrain.estimate.passes import Passes
+from simtrain.estimate.treated import Treated
 from simtrain.price.blocks import ELEMENTWISE, MATMUL, Machine
 from simtrain.price.step import SyncTime
 from simtrain.spec.job import Job
 from simtrain.spec.schedule import HIDES
-from simtrain.timeline.costs import Costs, Traffic
+from simtrain.timeline.costs import NO_SECONDS, Costs, Traffic
 from simtrain.timeline.footprint import Held
 from simtrain.timeline.memory import CLASSES, Holdings
 from simtrain.timeline.order import Order, folded, looped
@@ -65,11 +66,21 @@ class Laid:
             raise WrongInput(problems)
         return order.place
 
-    def costs(self, blocks: Sequence[Passes], sync: SyncTime, messages: tuple[Array, Array]) -> Costs:
+    def costs(
+        self, blocks: Sequence[Passes], sync: SyncTime, messages: tuple[Array, Array], treated: Treated | None = None
+    ) -> Costs:
         """Of one step; `blocks`: passes of layers, embedding and head, `messages`: inside a domain, and between two."""
         job, plans, row = self.job, self.plans, self.row
         stack, schedule = job.stack, plans.schedule[row]
+        scale = 1.0 if job.own is None else job.own.factor.value
         forward, backward, weight = self._passes(blocks, sync.accumulation)
+        out = back = NO_SECONDS
+        if treated is not None:
+            share = self._layers()
+            forward = forward + treated.forward[:, :, None] * share
+            backward = backward + treated.backward[:, :, None] * share
+            backward[ELEMENTWISE] += (self.place == self.place.size - 1) * treated.loss_seconds
+            out, back = (scale * seconds[:, None] * share for seconds in treated.copies)
         whole = bool(kept_whole(job, plans)[row])
         late = bool(reduced_late(job, plans)[row])
         gather, reduction, update = (
@@ -80,7 +91,6 @@ class Laid:
         turns = 2 if stack.exchanged_in_turn.value else 1
         apart = bool(splits(plans)[row])
         hidden = 1.0 if apart else stack.overlap.pipeline.value if HIDES[schedule] else 0.0
-        scale = 1.0 if job.own is None else job.own.factor.value
         return Costs(
             forward=scale * forward,
             backward=scale * backward,
@@ -99,6 +109,8 @@ class Laid:
                 bool(reduced_every(job, plans)[row]),
             ),
             buckets=self._buckets(),
+            copies_out=out,
+            copies_in=back,
             update=scale * update,
             tied=scale * float(sync.tied[self.rows[row]]),
             overhead=scale * stack.step_overhead.value,
@@ -110,7 +122,7 @@ class Laid:
         forward, _, backward, weight = costs.pass_seconds().mean(axis=(1, 2)).tolist()
         return Pace(forward, backward, weight, float(costs.hops.mean()), waiting)
 
-    def held(self, held: Holdings, waiting: float) -> Held:
+    def held(self, held: Holdings, waiting: float, treated: Treated | None = None) -> Held:
         """Bytes on the stages."""
         stack, chunks = self.job.stack, self.place.shape[1]
         resident = np.zeros((len(CLASSES), len(self.stages)))
@@ -121,13 +133,18 @@ class Laid:
             resident[CLASSES.index(name)] = self._of_stages(part, self.row)
             resident[CLASSES.index("fragmentation")] += lost * resident[CLASSES.index(name)]
         resident[CLASSES.index("reserve")] = stack.reserve.value
-        activations = np.repeat(self._of_stages(held.activations, self.row)[:, None] / chunks, chunks, axis=1)
+        activations, logits = self._of_stages(held.activations, self.row), self._of_stages(held.logits, self.row)
+        working = self._of_stages(held.working, self.row)
+        if treated is not None:
+            activations, working = treated.kept, treated.working
+            logits = np.where(logits > 0, treated.loss, 0.0)
+        activations = np.repeat(activations[:, None] / chunks, chunks, axis=1)
         return Held(
             resident=resident,
             activations=activations,
             waiting=waiting * activations,
-            logits=self._of_stages(held.logits, self.row),
-            working=self._of_stages(held.working, self.row),
+            logits=logits,
+            working=working,
             lost=lost,
         )
 

@@ -1,6 +1,6 @@
 """One plan's step replayed: its schedule drawn up, its costs laid over the stages, run event by event."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from simtrain.estimate.closed import TERMS, Detail, Estimate, detail, estimate
 from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import priced, stage_passes
+from simtrain.estimate.treated import Treated, choices, treated
 from simtrain.price.blocks import CATEGORIES, LAUNCH, Machine
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.spec.job import Job
+from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.spec.schedule import SCHEDULES
-from simtrain.timeline.footprint import Footprint, footprint
+from simtrain.timeline.footprint import Footprint, Held, footprint
 from simtrain.timeline.memory import CLASSES, holdings, waiting_share
 from simtrain.timeline.order import Order, first_of
 from simtrain.timeline.schedules.drawn import drawn
@@ -35,6 +37,8 @@ class Replayed:
     footprint: Footprint
     stages: NDArray[np.int64]
     """The representative of every stage (workload.strategies.pipeline)."""
+    away: float = 0.0
+    """Most bytes of activations a device has off it at once."""
     categories: tuple[str, ...] = CATEGORIES
     """Of the seconds of passes."""
 
@@ -44,13 +48,18 @@ def replayed(job: Job, plan: Plan, on: Machine, order: Order | None = None, slow
 
     Raises WrongInput where the order never ends, or is one of other stages, chunks or microbatches.
     """
-    return next(replays(job, PlanTable.of([plan]), on, order, slowdown))
+    return next(replays(job, PlanTable.of([plan]), on, order, slowdown, [plan.memory]))
 
 
 def replays(
-    job: Job, plans: PlanTable, on: Machine, order: Order | None = None, slowdown: Array | None = None
+    job: Job,
+    plans: PlanTable,
+    on: Machine,
+    order: Order | None = None,
+    slowdown: Array | None = None,
+    memory: Sequence[MemoryPlan | None] = (),
 ) -> Iterator[Replayed]:
-    """Replay plans one by one; they are priced together."""
+    """Replay plans one by one; they are priced together. `memory`: a memory plan for each, or none at all."""
     described, times = priced(job, plans, on)
     sync = sync_time(job, on, described.stages)
     blocks = tuple(
@@ -63,7 +72,11 @@ def replays(
     for row in range(len(plans)):
         laid = Laid(job, described, on, row, order)
         microbatches = int(plans.microbatches[row])
-        costs = laid.costs(blocks, sync, messages)
+        treatment = memory[row] if memory else None
+        how = None
+        if treatment is not None:
+            how = treated(choices(described, times, on, row, laid.stages, treatment), treatment)
+        costs = laid.costs(blocks, sync, messages, how)
         stages, chunks = laid.place.shape
         if order is None and plans.schedule[row] == NO_FLUSH:
             found = steady(stages, microbatches, costs, slowdown)
@@ -71,24 +84,42 @@ def replays(
             pace = laid.pace(costs, float(waiting[row]))
             whole = drawn(SCHEDULES[plans.schedule[row]], int(plans.pp[row]), chunks, microbatches, pace)
             found = step(order or first_of(whole, stages), costs, slowdown)
-        held = footprint(found.order, laid.held(holds, float(waiting[row])))
-        yield Replayed(found, held, laid.stages)
+        held = footprint(found.order, laid.held(holds, float(waiting[row]), how))
+        away = 0.0 if how is None or treatment is None or treatment.tier != "cpu" else _away(found.order, how)
+        yield Replayed(found, held, laid.stages, away)
 
 
-def exact(job: Job, plans: PlanTable, on: Machine, order: Order | None = None) -> tuple[Estimate, Detail]:
+def _away(order: Order, how: Treated) -> float:
+    """Most bytes of activations off a device at once, while their microbatches are in flight."""
+    stages, chunks = order.place.shape
+    none = np.zeros(stages)
+    share = np.repeat(how.away[:, None] / chunks, chunks, axis=1)
+    return float(footprint(order, Held(np.zeros((1, stages)), share, 0 * share, none, none)).activations.max())
+
+
+def exact(
+    job: Job,
+    plans: PlanTable,
+    on: Machine,
+    order: Order | None = None,
+    memory: Sequence[MemoryPlan | None] = (),
+) -> tuple[Estimate, Detail]:
     """Estimate and make-up of a few plans, step time and peak of memory replayed; intervals keep their relative width.
 
-    `order`: see replayed.
+    `order`: see replayed, `memory`: see replays.
     """
     closed, made = estimate(job, plans, on), detail(job, plans, on)
     seconds, stage = np.empty(len(plans)), np.empty(len(plans), dtype=np.int64)
     terms, classes = np.empty((len(TERMS), len(plans))), np.empty((len(CLASSES), len(plans)))
-    for row, one in enumerate(replays(job, plans, on, order)):
+    away = np.zeros(len(plans))
+    for row, one in enumerate(replays(job, plans, on, order, memory=memory)):
         fullest, action = one.footprint.peak
         seconds[row], stage[row] = one.step.seconds, one.stages[fullest]
         terms[:, row] = one.step.terms.mean(axis=1)
         classes[:, row] = one.footprint.classes(fullest, action)
+        away[row] = one.away
     longer = seconds / closed.step_time
     interval = {"low": made.low * longer, "high": made.high * longer}
-    peak = replace(closed.memory, classes=classes, stage=stage)
-    return replace(closed, step_time=seconds, memory=peak), replace(made, terms=terms, **interval)
+    peak = replace(closed.memory, classes=classes, stage=stage, host=closed.memory.host + away)
+    treated_so = tuple(memory)
+    return replace(closed, step_time=seconds, memory=peak, treated=treated_so), replace(made, terms=terms, **interval)

@@ -15,6 +15,8 @@ from simtrain.price.profile import FIRST_GENERATION, UNFUSED, Profile
 from simtrain.price.timed import Timed
 from simtrain.spec.calibration import DeviceRates
 from simtrain.spec.job import Job
+from simtrain.spec.tensors import TensorName
+from simtrain.workload.made import made
 from simtrain.workload.op import (
     Attention,
     Block,
@@ -74,6 +76,8 @@ class BlockTime:
     """Seconds of forward and backward that rest on measured rows, shape (plans,)."""
     priced: NDArray[np.float64]
     """Seconds of forward and backward before any of it hides, shape (plans,)."""
+    again: dict[TensorName, Parts]
+    """Exposed seconds of making one of a layer's tensors again; messages hide as in the forward pass."""
 
 
 def summed(rows: Parts) -> Parts:
@@ -92,6 +96,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     }
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
     weight, measured, beside = (np.zeros(plans) for _ in range(3))
+    again: dict[TensorName, Parts] = {}
+    layer = block.name in ("dense", "moe")
     hideable = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     called = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     for op, time in zip(block.ops, times, strict=True):
@@ -107,17 +113,22 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
             hideable[op.phase] += seconds * _exchange_overlap(op.work, job, machine)
         if op.phase == "forward" and not isinstance(op.work, Message):
             selective[row] += seconds * job.stack.rebuilt(op.role)
+        if layer and op.phase == "forward" and (tensor := made(op)) is not None:
+            again.setdefault(tensor, np.zeros((len(CATEGORIES), plans)))[row] += seconds
         if gives_weights(op):
             weight += seconds
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
+    whole = forward.copy()
     taken = {"forward": np.zeros(plans), "backward": np.minimum(beside, backward[MATMUL] / 2)}
     backward[TENSOR] += beside - taken["backward"]
     phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
     for phase, parts in phases:
         _overlap(parts, job, hideable[phase], taken[phase])
         _launch(parts, _kernels(block, job, phase) * job.stack.launch.value + called[phase])
-    return BlockTime(forward, backward, selective, weight, measured, priced)
+    shown = np.divide(forward, whole, out=np.ones_like(whole), where=whole > 0)
+    exposed = {tensor: parts * shown for tensor, parts in again.items()}
+    return BlockTime(forward, backward, selective, weight, measured, priced, exposed)
 
 
 def _category(op: Op) -> int:

@@ -6,9 +6,10 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
+from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.schedule import FOLDED, SCHEDULES, Schedule
 
 RECOMPUTE = ("none", "selective", "full")
@@ -42,6 +43,14 @@ class Plan(Spec):
     """Layers a stage fully recomputed whatever `recompute` says ("full": all of them)."""
     offload: Literal["none", "optimizer", "all"] = "none"
     """States in host memory: what the optimizer needs (moments, master weights, gradients), or the weights too."""
+    memory: MemoryPlan | None = None
+    """Treatment of activations tensor by tensor; None: `recompute` and `full_layers` say it all."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.memory is not None and (self.recompute != "none" or self.full_layers):
+            raise ValueError("recompute must be none and full_layers 0 beside a memory plan, which says it all")
+        return self
 
 
 Column = NDArray[np.int64]
@@ -49,7 +58,7 @@ Column = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PlanTable:
-    """Many plans: integer columns of equal length, a row a candidate.
+    """Many plans: integer columns of equal length, a row a candidate; without memory plans.
 
     `schedule`, `recompute` and `offload` hold indices into SCHEDULES, RECOMPUTE and OFFLOAD, `sp` 0 or 1.
     """

@@ -25,7 +25,7 @@ def rows(estimate: Estimate, detail: Detail, ties: list[bool]) -> list[dict[str,
     return [
         {
             "rank": row + 1,
-            "plan": plans.plan(row).model_dump(mode="json"),
+            "plan": estimate.plan(row).model_dump(mode="json"),
             "step_time_s": float(estimate.step_time[row]),
             "step_time_low_s": float(detail.low[row]),
             "step_time_high_s": float(detail.high[row]),
@@ -72,7 +72,7 @@ def plan_document(result: Search) -> dict[str, Any]:
         "plans": rows(result.best, result.detail, result.ties.tolist()),
         "pareto": [
             {
-                "plan": result.pareto.plans.plan(row).model_dump(mode="json"),
+                "plan": result.pareto.plan(row).model_dump(mode="json"),
                 "step_time_s": float(result.pareto.step_time[row]),
                 "tokens_per_s": float(result.pareto.tokens_per_second[row]),
                 "memory_bytes": float(result.pareto.memory.total[row]),
@@ -86,7 +86,7 @@ def plan_document(result: Search) -> dict[str, Any]:
     }
     if len(closest.plans):
         document["least_memory"] = {
-            "plan": closest.plans.plan(0).model_dump(mode="json"),
+            "plan": closest.plan(0).model_dump(mode="json"),
             "memory_bytes": float(closest.memory.total[0]),
             "missing_bytes": max(0.0, float(closest.memory.total[0] - closest.capacity)),
         }

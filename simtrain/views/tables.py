@@ -161,7 +161,7 @@ def _pareto(result: Search) -> RenderableType:
     pace = front.step_time / front.plans.global_batch
     worth = int((pace <= SLOWEST_WORTH * pace[:1]).sum())
     for row in _spread(worth, 8):
-        plan = front.plans.plan(row)
+        plan = front.plan(row)
         total = float(front.memory.total[row])
         table.add_row(
             layout(plan),
@@ -188,7 +188,7 @@ def print_nothing_fits(console: Console, result: Search, hints: list[str]) -> No
     else:
         closest = result.closest
         missing = float(closest.memory.total[0] - closest.capacity)
-        capacity, plan = gib(closest.capacity), layout(closest.plans.plan(0))
+        capacity, plan = gib(closest.capacity), layout(closest.plan(0))
         console.print(Text(f"Nothing fits: the closest plan misses by {gib(missing)}.", style="red"))
         console.print(
             f"It needs {gib(closest.memory.total[0])} of the {capacity} a device has: {plan} "

@@ -1,0 +1,176 @@
+"""A memory plan laid over the stages of one layout: the seconds it adds, the bytes that stay, those that travel."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.price import kernels
+from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine
+from simtrain.price.host import away_seconds
+from simtrain.spec.memory_plan import MemoryPlan
+from simtrain.spec.tensors import TENSORS
+from simtrain.workload.program import Program
+from simtrain.workload.strategies.sharding import gradient_bytes
+
+Array = NDArray[np.float64]
+SCALE: Final = 4.0
+"""Bytes of the scale of a quantised block."""
+BUFFERED_LAYERS: Final = 2
+"""Layers whose travelling tensors are on the device at once: one computes, one is copied (MEMO, arXiv 2407.12117)."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What every kind of tensor of a stage costs, of one microbatch; arrays of shape (tensors, stages) unless said."""
+
+    size: Array
+    """Bytes of all the stage's layers."""
+    layer: Array
+    """Bytes of its largest layer."""
+    again: Array
+    """Seconds of making it again in all layers, shape (tensors, categories, stages)."""
+    narrowed: Array
+    """Seconds of keeping it in fewer bits: the pass that narrows it; the one that widens it takes as long."""
+    layers: Array
+    """Of each stage, shape (stages,)."""
+    ratio: float
+    """Bytes kept in fewer bits over those as they are."""
+    away: tuple[float, float]
+    """Seconds a byte to the plan's tier and back."""
+    rebuilt_whole: Array
+    """Bytes of one layer that chunks do not make smaller, keys and values, where it is rebuilt; shape (stages,)."""
+    chunk: Array
+    """Seconds each further chunk of a layer adds to a microbatch on a stage, shape (stages,)."""
+    loss: float
+    """Bytes at the loss of one microbatch."""
+    loss_chunk: float
+    """Seconds each further chunk of the loss adds to a microbatch."""
+
+
+@dataclass(frozen=True)
+class Treated:
+    """A memory plan on the stages of one layout; of one microbatch, arrays of shape (stages,) unless said."""
+
+    forward: Array
+    """Seconds added, shape (categories, stages)."""
+    backward: Array
+    kept: Array
+    """Bytes that stay on the device."""
+    working: Array
+    """Bytes rebuilt, widened or under way at once."""
+    away: Array
+    """Bytes that leave it."""
+    copies: tuple[Array, Array]
+    """Seconds of moving them out and in."""
+    loss: float
+    """Bytes at the loss."""
+    loss_seconds: float
+    """Added to the head's backward pass."""
+
+
+def choices(
+    described: Program,
+    times: dict[str, BlockTime],
+    on: Machine,
+    row: int,
+    stages: NDArray[np.int64],
+    plan: MemoryPlan,
+) -> Choices:
+    """Of plan number `row` on its `stages` (representatives); of `plan` the tier and the bits are read."""
+    job, layout = described.job, described.stages.layout
+    at, stated = described.stages.spread.index[row], described.layers.spread.index[row]
+    layers, dense = layout.layers[stages, at], layout.dense[stages, at]
+    size, layer = (np.zeros((len(TENSORS), len(stages))) for _ in range(2))
+    again = np.zeros((len(TENSORS), len(CATEGORIES), len(stages)))
+    for block, held in ((described.layers.dense, dense), (described.layers.moe, layers - dense)):
+        if block is None:
+            continue
+        for index, name in enumerate(TENSORS):
+            one = _at(block.saved.tensors.get(name, 0.0), stated)
+            size[index] += one * held
+            layer[index] = np.maximum(layer[index], one * (held > 0))
+            if name in times[block.name].again:
+                again[index] += times[block.name].again[name][:, stated][:, None] * held
+    width = job.precision.activation_bytes
+    ratio = (plan.bits / 8 + SCALE / plan.block) / width
+    moved = size * (1 + ratio)
+    head = described.layers.head
+    return Choices(
+        size=size,
+        layer=layer,
+        again=again,
+        narrowed=kernels.memory_bound(on.profile, moved, np.ones_like(moved)).seconds * (size > 0),
+        layers=layers,
+        ratio=ratio,
+        away=away_seconds(job.cluster.node, plan.tier),
+        rebuilt_whole=layer[TENSORS.index("projected")] * _of_keys(described),
+        chunk=_gradient_passes(described, on, row, stages),
+        loss=_at(head.saved.tensors["loss"], stated),
+        loss_chunk=_head_pass(described, on, row),
+    )
+
+
+def treated(of: Choices, plan: MemoryPlan) -> Treated:
+    """What a plan makes of these choices."""
+    stages = len(of.layers)
+    recompute, offload, quantise = (np.zeros((len(TENSORS), stages)) for _ in range(3))
+    for stage in range(stages):
+        for name, how in plan.of(stage).items():
+            at = (TENSORS.index(name), stage)
+            recompute[at], offload[at], quantise[at] = how.recompute, how.offload, how.quantise
+    some = np.maximum(of.layers, 1)
+    again = np.einsum("ts,tks->ks", recompute / some, of.again)
+    narrowed = (quantise / some * of.narrowed).sum(axis=0)
+    forward, backward = np.zeros_like(again), again.copy()
+    forward[ELEMENTWISE] += narrowed
+    backward[ELEMENTWISE] += narrowed
+    rebuilds = recompute.sum(axis=0) > 0
+    backward[ELEMENTWISE] += (plan.layer_chunks - 1) * of.chunk * rebuilds
+    share = 1 - (recompute + offload + (1 - of.ratio) * quantise) / some
+    rebuilt = ((recompute > 0) * of.layer).sum(axis=0)
+    whole = np.minimum(of.rebuilt_whole, rebuilt) * (plan.layer_chunks > 1)
+    rebuilt = (rebuilt - whole) / plan.layer_chunks + whole
+    widened = ((quantise > 0) * of.layer).sum(axis=0)
+    buffered = (np.minimum(offload, BUFFERED_LAYERS) * of.layer).sum(axis=0)
+    away = (offload / some * of.size).sum(axis=0)
+    return Treated(
+        forward=forward,
+        backward=backward,
+        kept=(share * of.size).sum(axis=0),
+        working=rebuilt + widened + buffered,
+        away=away,
+        copies=(away * of.away[0], away * of.away[1]),
+        loss=of.loss / plan.loss_chunks,
+        loss_seconds=(plan.loss_chunks - 1) * of.loss_chunk,
+    )
+
+
+def _at(values: object, row: int) -> float:
+    """One row of a size that may be one for all."""
+    found = np.asarray(values, float)
+    return float(found[row] if found.ndim else found)
+
+
+def _of_keys(described: Program) -> float:
+    """Share of queries, keys and values that are keys and values: all layers' chunks read them in whole."""
+    model = described.job.model
+    query, value = model.head_dims
+    keys = model.kv_heads * (query + value)
+    return keys / (model.heads * query + keys)
+
+
+def _gradient_passes(described: Program, on: Machine, row: int, stages: NDArray[np.int64]) -> Array:
+    """Adding one more chunk's weight gradients to those of the chunks before, read and written."""
+    states, at = described.stages.states, described.stages.spread.index[row]
+    trained = states.dense.trained[stages, at] + states.expert.trained[stages, at]
+    moved = 2 * gradient_bytes(described.job) * trained
+    return np.asarray(kernels.memory_bound(on.profile, moved, np.ones_like(moved)).seconds)
+
+
+def _head_pass(described: Program, on: Machine, row: int) -> float:
+    """The same of the head's."""
+    job = described.job
+    moved = np.array([2 * gradient_bytes(job) * job.model.vocabulary * job.model.hidden / described.plans.tp[row]])
+    return float(kernels.memory_bound(on.profile, moved, np.ones_like(moved)).seconds[0])
