@@ -12,13 +12,12 @@ from simtrain.price.host import away_seconds
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.tensors import TENSORS
 from simtrain.workload.program import Program
+from simtrain.workload.strategies.offload import BUFFERED_LAYERS
 from simtrain.workload.strategies.sharding import gradient_bytes
 
 Array = NDArray[np.float64]
 SCALE: Final = 4.0
 """Bytes of the scale of a quantised block."""
-BUFFERED_LAYERS: Final = 2
-"""Layers whose travelling tensors are on the device at once: one computes, one is copied (MEMO, arXiv 2407.12117)."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,18 @@ class Choices:
     """Bytes kept in fewer bits over those as they are."""
     away: tuple[float, float]
     """Seconds a byte to the plan's tier and back."""
-    rebuilt_whole: Array
-    """Bytes of one layer that chunks do not make smaller, keys and values, where it is rebuilt; shape (stages,)."""
+    whole: Array
+    """Bytes of its largest layer that chunks of the sequence do not make smaller: keys and values."""
     chunk: Array
     """Seconds each further chunk of a layer adds to a microbatch on a stage, shape (stages,)."""
     loss: float
     """Bytes at the loss of one microbatch."""
     loss_chunk: float
     """Seconds each further chunk of the loss adds to a microbatch."""
+
+    def rebuilt(self, chunks: int) -> Array:
+        """Bytes of one layer that exist at once while it is rebuilt in so many chunks."""
+        return (self.layer - self.whole) / chunks + self.whole
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def choices(
         layers=layers,
         ratio=ratio,
         away=away_seconds(job.cluster.node, plan.tier),
-        rebuilt_whole=layer[TENSORS.index("projected")] * _of_keys(described),
+        whole=layer * (np.array([[name == "projected"] for name in TENSORS]) * _of_keys(described)),
         chunk=_gradient_passes(described, on, row, stages),
         loss=_at(head.saved.tensors["loss"], stated),
         loss_chunk=_head_pass(described, on, row),
@@ -129,11 +132,9 @@ def treated(of: Choices, plan: MemoryPlan) -> Treated:
     rebuilds = recompute.sum(axis=0) > 0
     backward[ELEMENTWISE] += (plan.layer_chunks - 1) * of.chunk * rebuilds
     share = 1 - (recompute + offload + (1 - of.ratio) * quantise) / some
-    rebuilt = ((recompute > 0) * of.layer).sum(axis=0)
-    whole = np.minimum(of.rebuilt_whole, rebuilt) * (plan.layer_chunks > 1)
-    rebuilt = (rebuilt - whole) / plan.layer_chunks + whole
+    rebuilt = ((recompute > 0) * of.rebuilt(plan.layer_chunks)).sum(axis=0)
     widened = ((quantise > 0) * of.layer).sum(axis=0)
-    buffered = (np.minimum(offload, BUFFERED_LAYERS) * of.layer).sum(axis=0)
+    buffered = BUFFERED_LAYERS * ((offload > 0) * of.layer).sum(axis=0)
     away = (offload / some * of.size).sum(axis=0)
     return Treated(
         forward=forward,

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -10,14 +10,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.estimate import Detail, Estimate, estimate, machine
+from simtrain.estimate import HEADROOM, Detail, Estimate, estimate, machine
 from simtrain.price.blocks import Machine
 from simtrain.search.pareto import front, thinned
 from simtrain.search.refine import neighbours
 from simtrain.search.space import Space, Tally
+from simtrain.search.treatment import Action
 from simtrain.spec.job import Job
-from simtrain.spec.plan import PlanTable
+from simtrain.spec.memory_plan import MemoryPlan
+from simtrain.spec.plan import Plan, PlanTable
 from simtrain.workload.program import distinct
+from simtrain.workload.strategies.recompute import NONE
 
 Array = NDArray[np.float64]
 MESH: Final = ("tp", "cp", "pp", "ep")
@@ -29,6 +32,9 @@ CHUNKS_EACH: Final = 2
 """Numbers of chunks replayed of a schedule: closed forms of one schedule differ from the replay by the same."""
 NEXT_BEST: Final = 8
 """Plans replayed besides."""
+MOST_LAYOUTS: Final = 24
+"""Layouts whose memory is planned at most; it ends before where the next one, with everything kept, is slower than the
+best that fits."""
 Progress = Callable[[int, int], None]
 
 
@@ -63,12 +69,17 @@ class _Kept:
     best: PlanTable
     front: PlanTable
     closest: PlanTable
+    whole: PlanTable
+    """Layouts that keep everything and do not fit so, the fastest of each mesh."""
     tally: Tally
     fits: int
 
 
-def search(job: Job, top: int, progress: Progress | None = None) -> Search:
-    """Estimate every legal plan and keep the `top` meshes fastest per token; `progress(done, all)` counts blocks."""
+def search(job: Job, top: int, progress: Progress | None = None, allowed: Sequence[Action] = ()) -> Search:
+    """Estimate every legal plan and keep the `top` meshes fastest per token; `progress(done, all)` counts blocks.
+
+    `allowed`: what memory plans may do with activations; none are made where it is empty.
+    """
     start = time.perf_counter()
     on = machine(job)
     space = Space(job)
@@ -86,6 +97,8 @@ def search(job: Job, top: int, progress: Progress | None = None) -> Search:
     tally.add(result.tally)
     tally.enumerated = tally.legal + sum(tally.rejected.values())
     best, made = _refined(job, result.best, on, top)
+    if allowed:
+        best, made = _treated(job, best, made, result.whole, on, top, allowed)
     return Search(
         job=job,
         best=best,
@@ -113,6 +126,37 @@ def _refined(job: Job, plans: PlanTable, on: Machine, top: int) -> tuple[Estimat
     return replayed.take(chosen), made.take(chosen)
 
 
+def _treated(
+    job: Job, best: Estimate, made: Detail, whole: PlanTable, on: Machine, top: int, allowed: Sequence[Action]
+) -> tuple[Estimate, Detail]:
+    """The best plans and layouts with memory plans, ranked together.
+
+    A layout that keeps everything is as fast as it gets: layouts are taken in that order, those of the best plans among
+    them, until the next could not beat what was found.
+    """
+    from simtrain.search.memory import Layout
+
+    kept = best.plans.keeping()
+    layouts = estimate(job, unique(PlanTable.concatenate([kept, whole])), on)
+    bound = layouts.step_time / layouts.plans.global_batch
+    cap = (1 - HEADROOM) * layouts.capacity
+    found: list[Plan] = [best.plan(row) for row in range(len(best.plans))]
+    paces = [float(best.step_time[row] / best.plans.global_batch[row]) for row in range(len(best.plans))]
+    for row in np.argsort(bound, kind="stable")[:MOST_LAYOUTS].tolist():
+        if len(paces) >= top and bound[row] >= sorted(paces)[top - 1]:
+            break
+        plan = layouts.plans.plan(row)
+        one = Layout(job, plan, on).planned(cap, allowed)
+        if one is not None:
+            found.append(one.plan)
+            paces.append(one.step_time / plan.global_batch)
+    again, details = _replayed(job, PlanTable.of(found), on, [plan.memory for plan in found])
+    good = _good(again)
+    pace = (again.step_time / again.plans.global_batch)[good]
+    order = good[ranked(again.plans.take(good), pace, again.memory.total[good])[:top]]
+    return again.take(order), details.take(order)
+
+
 def _front(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     """What is left of a front once its plans are replayed; steps of memory too small to tell are left out."""
     spare = thinned(estimate(job, plans, on).memory.total, TOLD_APART)
@@ -122,11 +166,13 @@ def _front(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     return replayed.take(fit[front(pace[fit], replayed.memory.total[fit])])
 
 
-def _replayed(job: Job, plans: PlanTable, on: Machine) -> tuple[Estimate, Detail]:
+def _replayed(
+    job: Job, plans: PlanTable, on: Machine, memory: Sequence[MemoryPlan | None] = ()
+) -> tuple[Estimate, Detail]:
     """Few plans replayed; what that needs is loaded when there are any."""
     from simtrain.estimate.replayed import exact
 
-    return exact(job, plans, on)
+    return exact(job, plans, on, memory=memory)
 
 
 def _good(evaluated: Estimate) -> NDArray[np.int64]:
@@ -149,7 +195,7 @@ def _shortlisted(plans: PlanTable, pace: Array, need: Array) -> NDArray[np.int64
 
 def _nothing(tally: Tally) -> _Kept:
     none = PlanTable.of([])
-    return _Kept(none, none, none, tally, 0)
+    return _Kept(none, none, none, none, tally, 0)
 
 
 def _block(job: Job, space: Space, chunk: slice, on: Machine, top: int) -> _Kept:
@@ -166,10 +212,12 @@ def _keep(evaluated: Estimate, tally: Tally, fits: int, top: int) -> _Kept:
     pace = evaluated.step_time / plans.global_batch
     fit = np.flatnonzero(evaluated.fits)
     good = _good(evaluated)
+    whole = np.flatnonzero((plans.recompute == NONE) & (plans.full_layers == 0) & ~evaluated.roomy)
     return _Kept(
         best=plans.take(good[ranked(plans.take(good), pace[good], need[good])[:top]]),
         front=plans.take(fit[front(pace[fit], need[fit])]),
         closest=plans.take(np.array([need.argmin()])),
+        whole=plans.take(whole[ranked(plans.take(whole), pace[whole], need[whole])[:MOST_LAYOUTS]]),
         tally=tally,
         fits=fits,
     )
@@ -191,7 +239,7 @@ def _merge(job: Job, parts: Iterable[_Kept], on: Machine, top: int) -> _Kept:
     for part in parts:
         tally.add(part.tally)
     fits = sum(part.fits for part in parts)
-    together = PlanTable.concatenate([t for part in parts for t in (part.best, part.front, part.closest)])
+    together = PlanTable.concatenate([t for part in parts for t in (part.best, part.front, part.closest, part.whole)])
     if not len(together):
         return _nothing(tally)
     return _keep(estimate(job, unique(together), on), tally, fits, top)

@@ -1,7 +1,7 @@
 """How a job is laid out on its devices: one Plan for people, a PlanTable (a column a field) for the search."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -102,6 +102,11 @@ class PlanTable:
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """The same columns at some rows (indices or mask)."""
         return type(self)(**{name: column[rows] for name, column in vars(self).items()})
+
+    def keeping(self) -> Self:
+        """The same plans, with nothing recomputed."""
+        none = np.zeros_like(self.recompute)
+        return replace(self, recompute=none, full_layers=none)
 
     def plan(self, row: int) -> Plan:
         """One row as a Plan."""

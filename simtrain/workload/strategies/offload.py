@@ -5,6 +5,8 @@ The optimizer's states and the accumulated gradients live with the processor tha
 every microbatch, new weights come back; weights in host memory come in before every pass, each rank its shard.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,9 @@ from simtrain.spec.plan import OFFLOAD, PlanTable
 from simtrain.workload.rule import Rule
 
 NONE, OPTIMIZER, ALL = range(len(OFFLOAD))
+BUFFERED_LAYERS: Final = 2
+"""Layers whose travelling activations are on the device at once: one computes, one is copied (MEMO, arXiv
+2407.12117)."""
 
 
 def leaves(plans: PlanTable) -> NDArray[np.bool_]:

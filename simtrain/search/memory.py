@@ -1,0 +1,189 @@
+"""The memory plan of one layout: every stage's tensors treated so that it fits and loses least time, then replayed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.estimate.passes import priced
+from simtrain.estimate.replayed import exact, replayed
+from simtrain.estimate.treated import Choices, choices
+from simtrain.price.blocks import Machine
+from simtrain.search.treatment import Action, Solution, StageCase, needed, solve
+from simtrain.spec.job import Job
+from simtrain.spec.memory_plan import MemoryPlan, StageMemory, Treatment
+from simtrain.spec.plan import Plan, PlanTable
+from simtrain.spec.tensors import TensorName
+from simtrain.timeline.order import BACKWARD, FORWARD
+
+Array = NDArray[np.float64]
+CORRECTIONS: Final = 3
+"""Replays in which the program's idea of each stage's peak is set right."""
+CHUNKS: Final = ((1, 1), (8, 1), (64, 1), (8, 8), (64, 64))
+"""Chunks of the loss and of layers that are tried, in order, where chunks are allowed."""
+AGREE: Final = 0.02
+"""Share of a step by which program and replay may differ before it is said."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A layout with its memory plan."""
+
+    plan: Plan
+    step_time: float
+    """Replayed, seconds."""
+    expected: float
+    """By the program: the layout's step without any treatment, and what treatment adds on its slowest stage."""
+    peak: float
+    """Replayed, bytes."""
+    stage: int
+    """Where the peak is."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether program and replay differ by no more than `AGREE`."""
+        return abs(self.expected / self.step_time - 1) <= AGREE
+
+
+class Layout:
+    """One layout, priced once; memory plans for any cap are made of it."""
+
+    def __init__(self, job: Job, plan: Plan, on: Machine):
+        self.job, self.on = job, on
+        self.plan = plan.model_copy(update={"memory": None, "recompute": "none", "full_layers": 0})
+        table = PlanTable.of([self.plan])
+        self.base = replayed(job, self.plan, on)
+        self._described, self._times = priced(job, table, on)
+        closed, _ = exact(job, table, on)
+        self.host_room = closed.host_capacity - float(closed.memory.host[0])
+        self._choices: dict[str, Choices] = {}
+
+    def choices(self, tier: MemoryPlan) -> Choices:
+        """What treatment costs, with this plan's tier and bits."""
+        key = f"{tier.tier} {tier.bits}"
+        if key not in self._choices:
+            self._choices[key] = choices(self._described, self._times, self.on, 0, self.base.stages, tier)
+        return self._choices[key]
+
+    @property
+    def peak(self) -> float:
+        """Bytes that the layout takes with everything kept."""
+        return float(self.base.footprint.total.max())
+
+    def planned(self, cap: float, allowed: Sequence[Action]) -> Planned | None:
+        """The fastest memory plan within `cap` bytes that the replay confirms; None where none of these actions do."""
+        chunked = CHUNKS if "chunk" in allowed else CHUNKS[:1]
+        tiers = [tier for tier in ("cpu", "nvme") if tier in allowed] or ["cpu"]
+        best: Planned | None = None
+        for tier, (loss, layer) in product(tiers, chunked):
+            found = self._within(cap, allowed, MemoryPlan(tier=tier, loss_chunks=loss, layer_chunks=layer))
+            if found is not None and (best is None or found.step_time < best.step_time):
+                best = found
+        return best
+
+    def _within(self, cap: float, allowed: Sequence[Action], frame: MemoryPlan) -> Planned | None:
+        """With one tier and one number of chunks: solved, replayed, the peaks set right and solved again."""
+        others: tuple[Action, ...] = ("cpu", "nvme")
+        usable = tuple(action for action in allowed if action not in others or action == frame.tier)
+        slack = np.zeros(len(self.base.stages))
+        best: Planned | None = None
+        for _ in range(CORRECTIONS):
+            cases = self.cases(cap, frame, slack)
+            solved = self._solved(cases, usable)
+            if solved is None:
+                break
+            found, peaks = self._replayed(cases, solved, frame)
+            if found.peak <= cap and (best is None or found.step_time < best.step_time):
+                best = found
+            held = self.base.footprint
+            moving = (peaks - held.resident) / (1 + held.lost)
+            wrong = (
+                np.array(
+                    [
+                        self._need(case, one, stage, frame)
+                        for stage, (case, one) in enumerate(zip(cases, solved, strict=True))
+                    ]
+                )
+                - moving
+            )
+            if np.abs(wrong - slack).max() <= 1e-3 * cap:
+                break
+            slack = wrong
+        return best
+
+    def _need(self, case: StageCase, one: Solution, stage: int, frame: MemoryPlan) -> float:
+        return needed(case, one.tensors) + self._loss(stage, frame)
+
+    def _loss(self, stage: int, frame: MemoryPlan) -> float:
+        return float(self.base.footprint.logits[stage].max()) / frame.loss_chunks
+
+    def cases(self, cap: float, frame: MemoryPlan, slack: Array) -> list[StageCase]:
+        """What every stage has to solve; `slack`: bytes by which its need was overstated, shape (stages,)."""
+        of, base = self.choices(frame), self.base
+        whole = of.size.sum(axis=0)
+        alive = base.footprint.activations.max(axis=1)
+        passes = base.step.costs.pass_seconds()[[FORWARD, BACKWARD]].sum(axis=2)
+        rebuilt = of.rebuilt(frame.layer_chunks)
+        again = of.again.sum(axis=1)
+        found = []
+        for stage in range(len(base.stages)):
+            room = (cap - base.footprint.resident[stage]) / (1 + base.footprint.lost)
+            found.append(
+                StageCase(
+                    layers=int(np.ceil(of.layers[stage])),
+                    size=of.size[:, stage],
+                    layer=of.layer[:, stage],
+                    rebuilt=rebuilt[:, stage],
+                    again=again[:, stage],
+                    narrowed=of.narrowed[:, stage],
+                    ratio=of.ratio,
+                    away=of.away,
+                    passes=(float(passes[0, stage]), float(passes[1, stage])),
+                    in_flight=float(alive[stage] / whole[stage]) if whole[stage] else 0.0,
+                    room=float(room - self._loss(stage, frame) + slack[stage]),
+                    host_room=self.host_room if frame.tier == "cpu" else np.inf,
+                )
+            )
+        return found
+
+    def _solved(self, cases: Sequence[StageCase], allowed: Sequence[Action]) -> list[Solution] | None:
+        """Every stage's treatment, equal cases solved once; None where one has none."""
+        known: dict[tuple[float, ...], Solution | None] = {}
+        found: list[Solution] = []
+        for case in cases:
+            key = (case.layers, case.in_flight, case.room, *case.passes, *case.size.tolist())
+            if key not in known:
+                known[key] = solve(case, allowed)
+            one = known[key]
+            if one is None:
+                return None
+            found.append(one)
+        return found
+
+    def _replayed(
+        self, cases: Sequence[StageCase], solved: Sequence[Solution], frame: MemoryPlan
+    ) -> tuple[Planned, Array]:
+        """The plan of these treatments, and every stage's peak."""
+        memory = frame.model_copy(update={"stages": together([one.tensors for one in solved])})
+        plan = self.plan.model_copy(update={"memory": memory})
+        found = replayed(self.job, plan, self.on)
+        peaks = found.footprint.total.max(axis=1)
+        before = np.array([sum(case.passes) for case in cases])
+        after = before + [sum(one.added) for one in solved]
+        microbatches = int(PlanTable.of([plan]).microbatches[0])
+        expected = self.base.step.seconds + microbatches * float(after.max() - before.max())
+        return Planned(plan, found.step.seconds, expected, float(peaks.max()), int(peaks.argmax())), peaks
+
+
+def together(tensors: Sequence[dict[TensorName, Treatment]]) -> tuple[StageMemory, ...]:
+    """Neighbouring stages of equal treatment as one; those that keep everything are left out."""
+    found: list[StageMemory] = []
+    for stage, treatment in enumerate(tensors):
+        if found and found[-1].last == stage - 1 and found[-1].tensors == treatment:
+            found[-1] = found[-1].model_copy(update={"last": stage})
+        elif treatment:
+            found.append(StageMemory(first=stage, last=stage, tensors=treatment))
+    return tuple(found)

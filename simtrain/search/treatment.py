@@ -1,0 +1,163 @@
+"""The cheapest treatment of one stage's tensors that fits: a mixed-integer program."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import lil_matrix
+
+from simtrain.spec.memory_plan import MADE_AGAIN, MOVED, Treatment
+from simtrain.spec.tensors import TENSORS, TensorName
+from simtrain.workload.strategies.offload import BUFFERED_LAYERS
+
+Array = NDArray[np.float64]
+Action = Literal["recompute", "cpu", "nvme", "quantise", "chunk"]
+ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
+_KINDS: Final = ("recompute", "offload", "quantise")
+_PREFERRED: Final = 1e-6
+"""What a tensor treated costs beyond its seconds, as a share of a pass: of equal plans the plainest."""
+
+
+@dataclass(frozen=True)
+class StageCase:
+    """One stage of one layout; arrays of shape (tensors,) are of all its layers and one microbatch."""
+
+    layers: int
+    size: Array
+    """Bytes."""
+    layer: Array
+    """Bytes of one layer."""
+    rebuilt: Array
+    """Bytes of one layer that exist at once while it is rebuilt; less where layers are rebuilt in chunks."""
+    again: Array
+    """Seconds of making it again."""
+    narrowed: Array
+    """Seconds of keeping it in fewer bits, and as many of widening it."""
+    ratio: float
+    """Bytes kept in fewer bits over those as they are."""
+    away: tuple[float, float]
+    """Seconds a byte off the device and back."""
+    passes: tuple[float, float]
+    """Seconds of a forward and of a backward pass that keeps everything."""
+    in_flight: float
+    """Microbatches whose activations it holds at the peak."""
+    room: float
+    """Bytes for what comes and goes."""
+    host_room: float
+    """Bytes off the device."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Treatment of one stage, and the seconds it adds to a microbatch."""
+
+    tensors: dict[TensorName, Treatment]
+    added: tuple[float, float]
+    """To the forward and to the backward pass."""
+
+
+def solve(case: StageCase, allowed: Sequence[Action]) -> Solution | None:
+    """The treatment that adds least to a microbatch's two passes; None where nothing fits.
+
+    Variables: layers treated, of every tensor and kind; whether any is, which takes room for a layer rebuilt or
+    widened, or for the two that travel; and what copies take longer than their passes. Tensors of no bytes are
+    left alone.
+    """
+    program = _Program(case, allowed)
+    found = milp(
+        program.cost,
+        constraints=LinearConstraint(program.rows.tocsr(), program.low, program.high),
+        integrality=program.whole,
+        bounds=Bounds(np.zeros(len(program.cost)), program.most),
+        options={"mip_rel_gap": 1e-6},
+    )
+    if found.x is None:
+        return None
+    layers = np.rint(found.x[: program.counted]).astype(int)
+    tensors: dict[TensorName, Treatment] = {}
+    for row, name in enumerate(program.names):
+        counts = dict(zip(_KINDS, layers[row * 3 : row * 3 + 3].tolist(), strict=True))
+        if any(counts.values()):
+            tensors[name] = Treatment(**counts)
+    return Solution(tensors, added(case, tensors))
+
+
+def added(case: StageCase, tensors: dict[TensorName, Treatment]) -> tuple[float, float]:
+    """Seconds a treatment adds to the forward and the backward pass of a microbatch."""
+    forward = backward = out = 0.0
+    for name, how in tensors.items():
+        at, some = TENSORS.index(name), max(case.layers, 1)
+        forward += how.quantise / some * case.narrowed[at]
+        backward += how.quantise / some * case.narrowed[at] + how.recompute / some * case.again[at]
+        out += how.offload / some * case.size[at]
+    stalls = (
+        max(0.0, out * seconds - passes - more)
+        for seconds, passes, more in zip(case.away, case.passes, (forward, backward), strict=True)
+    )
+    return forward + next(stalls), backward + next(stalls)
+
+
+def needed(case: StageCase, tensors: dict[TensorName, Treatment]) -> float:
+    """Bytes of what comes and goes at the peak under a treatment; see `solve`."""
+    total = case.in_flight * float(case.size.sum())
+    for name, how in tensors.items():
+        at, some = TENSORS.index(name), max(case.layers, 1)
+        gone = how.recompute + how.offload + (1 - case.ratio) * how.quantise
+        total -= case.in_flight * gone / some * case.size[at]
+        total += (how.recompute > 0) * case.rebuilt[at] + (how.quantise > 0) * case.layer[at]
+        total += (how.offload > 0) * BUFFERED_LAYERS * case.layer[at]
+    return total
+
+
+class _Program:
+    """Columns: three counts a tensor, three marks a tensor (0 or 1), two stalls."""
+
+    def __init__(self, case: StageCase, allowed: Sequence[Action]):
+        self.names = [name for name in TENSORS if case.size[TENSORS.index(name)] > 0 and name in MOVED]
+        at = np.array([TENSORS.index(name) for name in self.names], dtype=int)
+        tensors, some = len(self.names), max(case.layers, 1)
+        self.counted = 3 * tensors
+        columns = 2 * self.counted + 2
+        stall_out, stall_in = columns - 2, columns - 1
+        usable = np.array([[self._may(name, kind, allowed) for kind in _KINDS] for name in self.names], dtype=float)
+        self.most = np.concatenate([(case.layers * usable).ravel(), np.ones(self.counted), [np.inf, np.inf]])
+        self.whole = np.concatenate([np.ones(2 * self.counted), np.zeros(2)])
+        self.rows = lil_matrix((tensors + self.counted + 4, columns))
+        self.low, self.high = np.full(self.rows.shape[0], -np.inf), np.zeros(self.rows.shape[0])
+        size, again, narrowed = case.size[at] / some, case.again[at] / some, case.narrowed[at] / some
+        self.cost = np.zeros(columns)
+        self.cost[0 : self.counted : 3], self.cost[2 : self.counted : 3] = again, 2 * narrowed
+        self.cost[[stall_out, stall_in]] = 1.0
+        plainest = _PREFERRED * sum(case.passes) / max(tensors * case.layers, 1)
+        self.cost[: self.counted] += plainest
+        room, host, out, back = range(tensors + self.counted, tensors + self.counted + 4)
+        for row in range(tensors):
+            first = 3 * row
+            self.rows[row, first : first + 3] = 1.0
+            self.high[row] = case.layers
+            for kind in range(3):
+                self.rows[tensors + first + kind, first + kind] = 1.0
+                self.rows[tensors + first + kind, self.counted + first + kind] = -case.layers
+            gone = np.array([1.0, 1.0, 1 - case.ratio]) * case.in_flight * size[row]
+            self.rows[room, first : first + 3] = -gone
+            at_once = [case.rebuilt[at[row]], BUFFERED_LAYERS * case.layer[at[row]], case.layer[at[row]]]
+            self.rows[room, self.counted + first : self.counted + first + 3] = np.array(at_once)
+            self.rows[host, first + 1] = case.in_flight * size[row]
+            self.rows[out, first + 1], self.rows[out, first + 2] = case.away[0] * size[row], -narrowed[row]
+            self.rows[back, first + 1], self.rows[back, first + 2] = case.away[1] * size[row], -narrowed[row]
+            self.rows[back, first] = -again[row]
+        self.rows[out, stall_out] = self.rows[back, stall_in] = -1.0
+        self.high[room] = case.room - case.in_flight * float(case.size.sum())
+        self.high[host] = case.host_room
+        self.high[out], self.high[back] = case.passes
+
+    @staticmethod
+    def _may(name: TensorName, kind: str, allowed: Sequence[Action]) -> bool:
+        if kind == "recompute":
+            return "recompute" in allowed and name in MADE_AGAIN
+        if kind == "offload":
+            return "cpu" in allowed or "nvme" in allowed
+        return "quantise" in allowed
