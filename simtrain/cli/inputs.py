@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from simtrain.errors import Problem, WrongInput
+from simtrain import units
+from simtrain.errors import Problem, WrongInput, nearest
+from simtrain.search.treatment import ACTIONS, Action
+from simtrain.spec.base import Evidence, Fact
 from simtrain.spec.calibration import own_scale, own_scales
 from simtrain.spec.job import Job
 from simtrain.spec.request import Request
@@ -27,6 +30,42 @@ def unreadable(path: Path | None) -> list[Problem]:
     except WrongInput as wrong:
         return list(wrong.problems)
     return []
+
+
+def actions(text: str | None, problems: list[Problem]) -> tuple[Action, ...]:
+    """What memory plans may do; problems are added to those there are."""
+    found: list[Action] = []
+    for part in [] if text is None else text.split(","):
+        action = next((known for known in ACTIONS if known == part.strip()), None)
+        if action is None:
+            problems.append(Problem("--allow", part, "is not an action", nearest(part, ACTIONS)))
+        elif action not in found:
+            found.append(action)
+    return tuple(found)
+
+
+def memory_size(text: str | None, problems: list[Problem]) -> float | None:
+    """A size in bytes; problems are added to those there are."""
+    if text is None:
+        return None
+    try:
+        size = units.parse(text, "B")
+    except ValueError as error:
+        problems.append(Problem("--memory-cap", text, str(error), "write it like 60GiB"))
+        return None
+    if size <= 0:
+        problems.append(Problem("--memory-cap", text, "must be positive", "write it like 60GiB"))
+        return None
+    return size
+
+
+def capped(job: Job, cap: float | None) -> Job:
+    """The job on devices of no more memory than `cap`, in bytes."""
+    if cap is None or cap >= job.cluster.device.memory.value:
+        return job
+    memory: Fact[float] = Fact(value=cap, source="--memory-cap", evidence=Evidence.ASSUMED)
+    device = job.cluster.device.model_copy(update={"memory": memory})
+    return job.model_copy(update={"cluster": job.cluster.model_copy(update={"device": device})})
 
 
 def calibrated(job: Job, path: Path | None) -> Job:

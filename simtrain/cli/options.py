@@ -31,4 +31,17 @@ Calibration = Annotated[
 AdapterRank = Annotated[
     str | None, stated("Rank of adapters trained beside a frozen model (LoRA); all weights train if not given.")
 ]
+MEMORY: Final = "Memory"
+Allow = Annotated[
+    str | None,
+    stated(
+        "What memory plans may do with activations: recompute, cpu, nvme (move them there), quantise, chunk "
+        "(loss and rebuilt layers in parts of the sequence).",
+        "LIST",
+        MEMORY,
+    ),
+]
+MemoryCap = Annotated[
+    str | None, stated("Device memory to plan for, e.g. 60GiB; the device's if not given.", "SIZE", MEMORY)
+]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of tables.")]

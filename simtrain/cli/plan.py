@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 
 from simtrain.cli.options import (
+    MEMORY,
     AdapterRank,
+    Allow,
     AsJson,
     Calibration,
     Cluster,
     GlobalBatch,
     Gpus,
+    MemoryCap,
     Optimizer,
     Precision,
     Seq,
@@ -27,6 +30,7 @@ Examples:
       --global-batch 1024 --tokens 15T --out plan.json
   simtrain plan path/to/config.json my-cluster.toml --gpus 64
   simtrain plan job.toml --gpus 128
+  simtrain plan job.toml --allow recompute,cpu --memory-cap 60GiB
   simtrain plan gpt-3-175b dgx-a100 --gpus 4096 --json \
       --global-batch 1536..4096
 
@@ -53,6 +57,14 @@ def plan(
     stack: Stack = None,
     calibration: Calibration = None,
     adapter_rank: AdapterRank = None,
+    allow: Allow = None,
+    no_offload: Annotated[
+        bool,
+        typer.Option(
+            "--no-offload", metavar="", help="Keep states and activations on the devices.", rich_help_panel=MEMORY
+        ),
+    ] = False,
+    memory_cap: MemoryCap = None,
     top: Annotated[str, typer.Option(metavar="N", help="Plans to rank.")] = "5",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answer here as JSON, for simtrain simulate.")
@@ -60,7 +72,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Run the search and show it."""
-    from simtrain.cli.inputs import calibrated, request, unreadable
+    from simtrain.cli.inputs import actions, calibrated, capped, memory_size, request, unreadable
     from simtrain.cli.output import check_writable, console, note, print_json, progress, write_json
     from simtrain.errors import Problem, WrongInput
     from simtrain.search.advice import advice
@@ -69,6 +81,7 @@ def plan(
     from simtrain.views.tables import print_nothing_fits, print_search
 
     problems: list[Problem] = unreadable(calibration)
+    allowed, cap = actions(allow, problems), memory_size(memory_cap, problems)
     job = None
     try:
         asked = request(
@@ -78,7 +91,7 @@ def plan(
             {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
         )
         job = asked.job()
-        job = job if problems else calibrated(job, calibration)
+        job = job if problems else capped(calibrated(job, calibration), cap)
     except WrongInput as error:
         problems.extend(error.problems)
     if not top.isdecimal() or int(top) < 1:
@@ -88,8 +101,11 @@ def plan(
     problems.extend(check_writable(out))
     if problems or job is None:
         raise WrongInput(problems)
+    if no_offload:
+        job = job.model_copy(update={"stack": job.stack.model_copy(update={"offload": ()})})
+        allowed = tuple(action for action in allowed if action not in ("cpu", "nvme"))
     with progress("searching") as update:
-        result = search(job, int(top), update)
+        result = search(job, int(top), update, allowed)
         found = len(result.best.plans) > 0
         hints = [] if found else advice(result)
     document = plan_document(result)

@@ -160,7 +160,7 @@ def simulate(
         raise WrongInput(misplaced)
     job = calibrated(job, calibration)
     on = machine(job)
-    document = simulate_document(job, *exact(job, PlanTable.of([plan]), on, given))
+    document = simulate_document(job, *exact(job, PlanTable.of([plan]), on, given, [plan.memory]))
     if as_json:
         print_json(document)
     else:

@@ -39,6 +39,8 @@ class Replayed:
     """The representative of every stage (workload.strategies.pipeline)."""
     away: float = 0.0
     """Most bytes of activations a device has off it at once."""
+    again: float = 0.0
+    """FLOP a microbatch makes again under a memory plan, on one rank of every stage."""
     categories: tuple[str, ...] = CATEGORIES
     """Of the seconds of passes."""
 
@@ -86,7 +88,7 @@ def replays(
             found = step(order or first_of(whole, stages), costs, slowdown)
         held = footprint(found.order, laid.held(holds, float(waiting[row]), how))
         away = 0.0 if how is None or treatment is None or treatment.tier != "cpu" else _away(found.order, how)
-        yield Replayed(found, held, laid.stages, away)
+        yield Replayed(found, held, laid.stages, away, 0.0 if how is None else how.flops)
 
 
 def _away(order: Order, how: Treated) -> float:
@@ -111,15 +113,16 @@ def exact(
     closed, made = estimate(job, plans, on), detail(job, plans, on)
     seconds, stage = np.empty(len(plans)), np.empty(len(plans), dtype=np.int64)
     terms, classes = np.empty((len(TERMS), len(plans))), np.empty((len(CLASSES), len(plans)))
-    away = np.zeros(len(plans))
+    away, again = np.zeros(len(plans)), np.zeros(len(plans))
     for row, one in enumerate(replays(job, plans, on, order, memory=memory)):
         fullest, action = one.footprint.peak
         seconds[row], stage[row] = one.step.seconds, one.stages[fullest]
         terms[:, row] = one.step.terms.mean(axis=1)
         classes[:, row] = one.footprint.classes(fullest, action)
-        away[row] = one.away
+        away[row], again[row] = one.away, one.again
     longer = seconds / closed.step_time
     interval = {"low": made.low * longer, "high": made.high * longer}
     peak = replace(closed.memory, classes=classes, stage=stage, host=closed.memory.host + away)
-    treated_so = tuple(memory)
-    return replace(closed, step_time=seconds, memory=peak, treated=treated_so), replace(made, terms=terms, **interval)
+    flops = made.hardware_flops + again * plans.microbatches * plans.tp * plans.cp * plans.dp
+    found = replace(closed, step_time=seconds, memory=peak, treated=tuple(memory))
+    return found, replace(made, terms=terms, hardware_flops=flops, **interval)

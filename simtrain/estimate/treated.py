@@ -11,6 +11,7 @@ from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine
 from simtrain.price.host import away_seconds
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.tensors import TENSORS
+from simtrain.workload.made import made
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.offload import BUFFERED_LAYERS
 from simtrain.workload.strategies.sharding import gradient_bytes
@@ -30,6 +31,8 @@ class Choices:
     """Bytes of its largest layer."""
     again: Array
     """Seconds of making it again in all layers, shape (tensors, categories, stages)."""
+    flops: Array
+    """FLOP of making it again in all layers."""
     narrowed: Array
     """Seconds of keeping it in fewer bits: the pass that narrows it; the one that widens it takes as long."""
     layers: Array
@@ -67,6 +70,8 @@ class Treated:
     """Bytes that leave it."""
     copies: tuple[Array, Array]
     """Seconds of moving them out and in."""
+    flops: float
+    """FLOP made again, of all stages."""
     loss: float
     """Bytes at the loss."""
     loss_seconds: float
@@ -86,6 +91,7 @@ def choices(
     at, stated = described.stages.spread.index[row], described.layers.spread.index[row]
     layers, dense = layout.layers[stages, at], layout.dense[stages, at]
     size, layer = (np.zeros((len(TENSORS), len(stages))) for _ in range(2))
+    flops = np.zeros_like(size)
     again = np.zeros((len(TENSORS), len(CATEGORIES), len(stages)))
     for block, held in ((described.layers.dense, dense), (described.layers.moe, layers - dense)):
         if block is None:
@@ -96,6 +102,10 @@ def choices(
             layer[index] = np.maximum(layer[index], one * (held > 0))
             if name in times[block.name].again:
                 again[index] += times[block.name].again[name][:, stated][:, None] * held
+        for op in block.phase("forward"):
+            tensor = made(op)
+            if tensor is not None:
+                flops[TENSORS.index(tensor)] += _at(getattr(op.work, "flops", 0.0), stated) * op.weight * held
     width = job.precision.activation_bytes
     ratio = (plan.bits / 8 + SCALE / plan.block) / width
     moved = size * (1 + ratio)
@@ -104,6 +114,7 @@ def choices(
         size=size,
         layer=layer,
         again=again,
+        flops=flops,
         narrowed=kernels.memory_bound(on.profile, moved, np.ones_like(moved)).seconds * (size > 0),
         layers=layers,
         ratio=ratio,
@@ -143,6 +154,7 @@ def treated(of: Choices, plan: MemoryPlan) -> Treated:
         working=rebuilt + widened + buffered,
         away=away,
         copies=(away * of.away[0], away * of.away[1]),
+        flops=float((recompute / some * of.flops).sum()),
         loss=of.loss / plan.loss_chunks,
         loss_seconds=(plan.loss_chunks - 1) * of.loss_chunk,
     )

@@ -7,7 +7,6 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import lil_matrix
 
 from simtrain.spec.memory_plan import MADE_AGAIN, MOVED, Treatment
 from simtrain.spec.tensors import TENSORS, TensorName
@@ -69,7 +68,7 @@ def solve(case: StageCase, allowed: Sequence[Action]) -> Solution | None:
     program = _Program(case, allowed)
     found = milp(
         program.cost,
-        constraints=LinearConstraint(program.rows.tocsr(), program.low, program.high),
+        constraints=LinearConstraint(program.rows, program.low, program.high),
         integrality=program.whole,
         bounds=Bounds(np.zeros(len(program.cost)), program.most),
         options={"mip_rel_gap": 1e-6},
@@ -113,7 +112,8 @@ def needed(case: StageCase, tensors: dict[TensorName, Treatment]) -> float:
 
 
 class _Program:
-    """Columns: three counts a tensor, three marks a tensor (0 or 1), two stalls."""
+    """Columns: three counts a tensor, three marks a tensor (0 or 1), two stalls. Rows are in shares of what is held in
+    all, and of both passes."""
 
     def __init__(self, case: StageCase, allowed: Sequence[Action]):
         self.names = [name for name in TENSORS if case.size[TENSORS.index(name)] > 0 and name in MOVED]
@@ -125,7 +125,7 @@ class _Program:
         usable = np.array([[self._may(name, kind, allowed) for kind in _KINDS] for name in self.names], dtype=float)
         self.most = np.concatenate([(case.layers * usable).ravel(), np.ones(self.counted), [np.inf, np.inf]])
         self.whole = np.concatenate([np.ones(2 * self.counted), np.zeros(2)])
-        self.rows = lil_matrix((tensors + self.counted + 4, columns))
+        self.rows = np.zeros((tensors + self.counted + 4, columns))
         self.low, self.high = np.full(self.rows.shape[0], -np.inf), np.zeros(self.rows.shape[0])
         size, again, narrowed = case.size[at] / some, case.again[at] / some, case.narrowed[at] / some
         self.cost = np.zeros(columns)
@@ -149,10 +149,15 @@ class _Program:
             self.rows[out, first + 1], self.rows[out, first + 2] = case.away[0] * size[row], -narrowed[row]
             self.rows[back, first + 1], self.rows[back, first + 2] = case.away[1] * size[row], -narrowed[row]
             self.rows[back, first] = -again[row]
-        self.rows[out, stall_out] = self.rows[back, stall_in] = -1.0
         self.high[room] = case.room - case.in_flight * float(case.size.sum())
         self.high[host] = case.host_room
         self.high[out], self.high[back] = case.passes
+        whole, passes = case.in_flight * float(case.size.sum()), sum(case.passes)
+        for row, scale in ((room, whole), (host, whole), (out, passes), (back, passes)):
+            self.rows[row] = self.rows[row] / max(scale, 1e-12)
+            self.high[row] /= max(scale, 1e-12)
+        self.rows[out, stall_out] = self.rows[back, stall_in] = -1.0
+        self.cost[: self.counted] /= max(passes, 1e-12)
 
     @staticmethod
     def _may(name: TensorName, kind: str, allowed: Sequence[Action]) -> bool:

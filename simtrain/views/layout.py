@@ -26,4 +26,6 @@ def layout(plan: Plan) -> str:
         parts.append(f"full:{plan.full_layers}")
     if plan.offload != "none":
         parts.append(f"offload:{plan.offload}")
+    if plan.memory is not None:
+        parts.append("memory-plan")
     return " ".join(parts)

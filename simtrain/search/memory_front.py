@@ -1,0 +1,116 @@
+"""What memory is worth on one layout: step time at every cap, and what binds at one of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from simtrain.price.blocks import Machine
+from simtrain.search.memory import Layout, Planned
+from simtrain.search.treatment import Action
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+from simtrain.timeline.order import PHASES
+
+HALVINGS: Final = 10
+"""Steps in which the least cap is closed in on."""
+GIB: Final = 2.0**30
+GIGABYTE: Final = 1e9
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What changes at one cap, in seconds a step gained; 0 where nothing is."""
+
+    memory: float
+    """By one GiB more."""
+    link: float
+    """By one GB/s more between device and host."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """One layout over caps, most memory first: the first keeps everything."""
+
+    points: tuple[Planned, ...]
+    least: float
+    """The smallest cap found feasible, bytes."""
+
+    def at(self, cap: float) -> Planned | None:
+        """The fastest within a cap."""
+        fitting = [point for point in self.points if point.peak <= cap]
+        return min(fitting, key=lambda point: point.step_time) if fitting else None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """When and where most memory is used."""
+
+    stage: int
+    phase: str
+    microbatch: int
+
+
+def least_cap(layout: Layout, allowed: Sequence[Action]) -> float | None:
+    """The smallest cap that some plan keeps, to a thousandth of the range; None where even the largest has none."""
+    high = layout.peak
+    low = float(layout.base.footprint.resident.max())
+    if layout.planned(high, allowed) is None:
+        return None
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        found = layout.planned(middle, allowed)
+        low, high = (middle, high) if found is None else (low, min(middle, found.peak))
+    return high
+
+
+def front(layout: Layout, allowed: Sequence[Action], points: int, progress: Progress | None = None) -> Front | None:
+    """Plans at `points` caps from everything kept down to the least; None where no cap has a plan."""
+    least = least_cap(layout, allowed)
+    if least is None:
+        return None
+    found: list[Planned] = []
+    for done, cap in enumerate(np.linspace(layout.peak, least, points).tolist(), start=1):
+        one = layout.planned(cap, allowed)
+        if one is not None:
+            found.append(one)
+        if progress is not None:
+            progress(done, points)
+    fastest = [
+        one
+        for one in found
+        if not any(other.peak <= one.peak and other.step_time <= one.step_time and other is not one for other in found)
+    ]
+    return Front(tuple(fastest), least)
+
+
+def worth(job: Job, plan: Plan, on: Machine, cap: float, allowed: Sequence[Action]) -> Worth | None:
+    """What more memory, or a faster link, would gain at a cap; None where nothing fits in it."""
+    layout = Layout(job, plan, on)
+    here = layout.planned(cap, allowed)
+    if here is None:
+        return None
+    roomier = layout.planned(cap + GIB, allowed)
+    faster = Layout(_linked(job, GIGABYTE), plan, on).planned(cap, allowed)
+    gains = [0.0 if other is None else max(0.0, here.step_time - other.step_time) for other in (roomier, faster)]
+    return Worth(*gains)
+
+
+def peak_of(layout: Layout, found: Planned) -> Peak:
+    """The moment most memory is used."""
+    from simtrain.estimate.replayed import replayed
+
+    one = replayed(layout.job, found.plan, layout.on)
+    stage, action = one.footprint.peak
+    order = one.step.order
+    return Peak(stage, PHASES[int(order.phase[stage, action])], int(order.microbatch[stage, action]))
+
+
+def _linked(job: Job, more: float) -> Job:
+    """The same job, with a faster link between device and host."""
+    host = job.cluster.node.host
+    bandwidth = host.device_bandwidth.model_copy(update={"value": host.device_bandwidth.value + more})
+    node = job.cluster.node.model_copy(update={"host": host.model_copy(update={"device_bandwidth": bandwidth})})
+    return job.model_copy(update={"cluster": job.cluster.model_copy(update={"node": node})})

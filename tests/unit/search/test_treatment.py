@@ -1,0 +1,106 @@
+"""The program of one stage: never worse than plain choices, exact on small cases, monotone in memory."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simtrain.search.treatment import ACTIONS, StageCase, added, needed, solve
+from simtrain.spec.memory_plan import MADE_AGAIN, Treatment
+from simtrain.spec.tensors import TENSORS, TensorName
+
+GAP = 1 + 1e-4
+"""The solver's own tolerance, and what a treated tensor costs beyond its seconds."""
+
+
+def case(seed: int, layers: int, used: tuple[TensorName, ...] = TENSORS, room: float = 0.5) -> StageCase:
+    """Random sizes and seconds; `room`: share of everything kept."""
+    draw = np.random.default_rng(seed)
+    there = np.array([name in used and name != "loss" for name in TENSORS])
+    layer = draw.uniform(0.05, 1.0, len(TENSORS)) * there
+    size = layers * layer
+    again = draw.uniform(0.01, 0.5, len(TENSORS)) * layers * there
+    in_flight = float(draw.integers(1, 9))
+    return StageCase(
+        layers=layers,
+        size=size,
+        layer=layer,
+        rebuilt=layer * draw.uniform(0.2, 1.0),
+        again=again,
+        narrowed=0.02 * size,
+        ratio=0.52,
+        away=(draw.uniform(0.05, 0.5), draw.uniform(0.05, 0.5)),
+        passes=(float(again.sum()), 2 * float(again.sum())),
+        in_flight=in_flight,
+        room=room * in_flight * float(size.sum()),
+        host_room=draw.uniform(0.0, 1.0) * in_flight * float(size.sum()),
+    )
+
+
+def fits(of: StageCase, tensors: dict[TensorName, Treatment]) -> bool:
+    gone = sum(how.offload / of.layers * of.size[TENSORS.index(name)] for name, how in tensors.items())
+    return needed(of, tensors) <= of.room + 1e-9 and of.in_flight * gone <= of.host_room + 1e-9
+
+
+def plain(of: StageCase) -> list[dict[TensorName, Treatment]]:
+    """None, selective (core attention), full, and full for k layers."""
+    full = [{name: Treatment(recompute=k) for name in MADE_AGAIN} for k in range(1, of.layers + 1)]
+    return [{}, {"attention": Treatment(recompute=of.layers)}, *full]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_never_worse_than_none_selective_full_or_full_for_some_layers(seed: int) -> None:
+    of = case(seed, layers=1 + seed % 24, room=0.15 + 0.9 * (seed % 17) / 17)
+    possible = [sum(added(of, tensors)) for tensors in plain(of) if fits(of, tensors)]
+    for allowed in (("recompute",), ACTIONS):
+        found = solve(of, allowed)
+        if found is None:
+            assert not possible
+            continue
+        assert fits(of, found.tensors)
+        if possible:
+            assert sum(found.added) <= min(possible) + GAP * 1e-4 * sum(of.passes)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_equals_trying_everything_on_small_cases(seed: int) -> None:
+    of = case(seed, layers=2, used=("normed", "attention", "expanded"), room=0.3 + 0.6 * (seed % 10) / 10)
+    ways = [
+        Treatment(recompute=r, offload=o, quantise=q)
+        for r, o, q in product(range(3), repeat=3)
+        if r + o + q <= of.layers
+    ]
+    every = (dict(zip(("normed", "attention", "expanded"), chosen, strict=True)) for chosen in product(ways, repeat=3))
+    best = min((sum(added(of, tensors)) for tensors in every if fits(of, tensors)), default=None)
+    found = solve(of, ACTIONS)
+    if best is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert sum(found.added) == pytest.approx(best, rel=1e-4, abs=1e-5 * sum(of.passes))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.2, 0.9), st.floats(0.0, 0.5))
+def test_more_memory_never_costs_time(seed: int, room: float, more: float) -> None:
+    lean, roomy = (solve(case(seed, 6, room=share), ACTIONS) for share in (room, room + more))
+    if lean is not None:
+        assert roomy is not None
+        assert sum(roomy.added) <= sum(lean.added) + 1e-5 * sum(case(seed, 6).passes)
+
+
+def test_what_is_not_allowed_is_not_done() -> None:
+    of = case(3, 8, room=0.5)
+    assert all(not how.offload and not how.quantise for how in solve(of, ("recompute",)).tensors.values())
+    assert all(not how.recompute for how in solve(of, ("cpu", "quantise")).tensors.values())
+    assert solve(of, ()) is None
+    assert solve(case(3, 8, room=1.0), ()).tensors == {}
+
+
+def test_a_full_host_keeps_tensors_here() -> None:
+    from dataclasses import replace
+
+    of = replace(case(5, 8, room=0.6), host_room=0.0)
+    assert all(not how.offload for how in solve(of, ACTIONS).tensors.values())
