@@ -4,10 +4,10 @@ from pathlib import Path
 
 from simtrain import units
 from simtrain.errors import Problem, WrongInput, nearest
-from simtrain.search.treatment import ACTIONS, Action
 from simtrain.spec.base import Evidence, Fact
 from simtrain.spec.calibration import own_scale, own_scales
 from simtrain.spec.job import Job
+from simtrain.spec.memory_policy import ACTIONS, Action
 from simtrain.spec.request import Request
 
 

@@ -6,6 +6,7 @@ import typer
 
 from simtrain.cli.options import AsJson
 
+SINGULAR = {"policies": "policy"}
 HELP = r"""List what is known, or show one thing with the evidence and source of every number.
 
 Examples:
@@ -14,7 +15,8 @@ Examples:
   simtrain show clusters dgx-h100
   simtrain show devices h100-sxm-80gb --json
 
-KIND is devices, nodes, clusters, models, stacks, precisions or optimizers.
+KIND is devices, nodes, clusters, models, stacks, precisions, optimizers
+or policies (what is done with activations).
 
 Exit codes: 0 shown, 2 wrong input."""
 
@@ -42,6 +44,7 @@ def show(
         "stacks": (names(load.STACKS), load.stack),
         "precisions": (names(load.PRECISIONS), load.precision),
         "optimizers": (names(load.OPTIMIZERS), load.optimizer),
+        "policies": (names(load.POLICIES), load.policy),
     }
     if kind not in kinds:
         raise WrongInput([Problem("KIND", kind, "is not known", nearest(kind, kinds))])
@@ -57,6 +60,6 @@ def show(
     if kind == "models":
         data |= {"parameters": total(found), "active_parameters": active(found)}
     if as_json:
-        print_json({"format_version": FORMAT_VERSION, kind.removesuffix("s"): data})
+        print_json({"format_version": FORMAT_VERSION, SINGULAR.get(kind, kind.removesuffix("s")): data})
     else:
         print_facts(console(), name, data)

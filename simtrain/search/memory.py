@@ -12,9 +12,10 @@ from simtrain.estimate.passes import priced
 from simtrain.estimate.replayed import exact, replayed
 from simtrain.estimate.treated import Choices, choices
 from simtrain.price.blocks import Machine
-from simtrain.search.treatment import Action, Solution, StageCase, needed, solve
+from simtrain.search.treatment import Solution, StageCase, needed, solve
 from simtrain.spec.job import Job
-from simtrain.spec.memory_plan import MemoryPlan, StageMemory, Treatment
+from simtrain.spec.memory_plan import TIERS, MemoryPlan, StageMemory, Tier, Treatment
+from simtrain.spec.memory_policy import Action, Policy, free
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.spec.tensors import TensorName
 from simtrain.timeline.order import BACKWARD, FORWARD
@@ -76,23 +77,26 @@ class Layout:
     def planned(self, cap: float, allowed: Sequence[Action]) -> Planned | None:
         """The fastest memory plan within `cap` bytes that the replay confirms; None where none of these actions do."""
         chunked = CHUNKS if "chunk" in allowed else CHUNKS[:1]
-        tiers = [tier for tier in ("cpu", "nvme") if tier in allowed] or ["cpu"]
-        best: Planned | None = None
+        tiers: list[Tier] = [tier for tier in TIERS if tier in allowed] or ["cpu"]
+        policy, best = free(allowed), None
         for tier, (loss, layer) in product(tiers, chunked):
-            found = self._within(cap, allowed, MemoryPlan(tier=tier, loss_chunks=loss, layer_chunks=layer))
+            frame = MemoryPlan(tier=tier, loss_chunks=loss, layer_chunks=layer)
+            found = self._within(cap, policy, frame)
             if found is not None and (best is None or found.step_time < best.step_time):
                 best = found
         return best
 
-    def _within(self, cap: float, allowed: Sequence[Action], frame: MemoryPlan) -> Planned | None:
+    def following(self, policy: Policy, cap: float) -> Planned | None:
+        """The same of a system's own policy: its tensors, tier, bits and chunks."""
+        return self._within(cap, policy, policy.frame)
+
+    def _within(self, cap: float, policy: Policy, frame: MemoryPlan) -> Planned | None:
         """With one tier and one number of chunks: solved, replayed, the peaks set right and solved again."""
-        others: tuple[Action, ...] = ("cpu", "nvme")
-        usable = tuple(action for action in allowed if action not in others or action == frame.tier)
         slack = np.zeros(len(self.base.stages))
         best: Planned | None = None
         for _ in range(CORRECTIONS):
             cases = self.cases(cap, frame, slack)
-            solved = self._solved(cases, usable)
+            solved = self._solved(cases, policy)
             if solved is None:
                 break
             found, peaks = self._replayed(cases, solved, frame)
@@ -149,14 +153,14 @@ class Layout:
             )
         return found
 
-    def _solved(self, cases: Sequence[StageCase], allowed: Sequence[Action]) -> list[Solution] | None:
+    def _solved(self, cases: Sequence[StageCase], policy: Policy) -> list[Solution] | None:
         """Every stage's treatment, equal cases solved once; None where one has none."""
         known: dict[tuple[float, ...], Solution | None] = {}
         found: list[Solution] = []
         for case in cases:
             key = (case.layers, case.in_flight, case.room, *case.passes, *case.size.tolist())
             if key not in known:
-                known[key] = solve(case, allowed)
+                known[key] = solve(case, policy)
             one = known[key]
             if one is None:
                 return None

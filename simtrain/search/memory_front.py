@@ -8,8 +8,8 @@ import numpy as np
 
 from simtrain.price.blocks import Machine
 from simtrain.search.memory import Layout, Planned
-from simtrain.search.treatment import Action
 from simtrain.spec.job import Job
+from simtrain.spec.memory_policy import Action
 from simtrain.spec.plan import Plan
 from simtrain.timeline.order import PHASES
 

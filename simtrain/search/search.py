@@ -15,9 +15,9 @@ from simtrain.price.blocks import Machine
 from simtrain.search.pareto import front, thinned
 from simtrain.search.refine import neighbours
 from simtrain.search.space import Space, Tally
-from simtrain.search.treatment import Action
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import MemoryPlan
+from simtrain.spec.memory_policy import Action
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.workload.program import distinct
 from simtrain.workload.strategies.recompute import NONE

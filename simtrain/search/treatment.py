@@ -1,21 +1,18 @@
 """The cheapest treatment of one stage's tensors that fits: a mixed-integer program."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from simtrain.spec.memory_plan import MADE_AGAIN, MOVED, Treatment
+from simtrain.spec.memory_plan import MOVED, Treatment
+from simtrain.spec.memory_policy import KINDS, Policy
 from simtrain.spec.tensors import TENSORS, TensorName
 from simtrain.workload.strategies.offload import BUFFERED_LAYERS
 
 Array = NDArray[np.float64]
-Action = Literal["recompute", "cpu", "nvme", "quantise", "chunk"]
-ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
-_KINDS: Final = ("recompute", "offload", "quantise")
 _PREFERRED: Final = 1e-6
 """What a tensor treated costs beyond its seconds, as a share of a pass: of equal plans the plainest."""
 
@@ -58,14 +55,14 @@ class Solution:
     """To the forward and to the backward pass."""
 
 
-def solve(case: StageCase, allowed: Sequence[Action]) -> Solution | None:
+def solve(case: StageCase, policy: Policy) -> Solution | None:
     """The treatment that adds least to a microbatch's two passes; None where nothing fits.
 
     Variables: layers treated, of every tensor and kind; whether any is, which takes room for a layer rebuilt or
     widened, or for the two that travel; and what copies take longer than their passes. Tensors of no bytes are
     left alone.
     """
-    program = _Program(case, allowed)
+    program = _Program(case, policy)
     found = milp(
         program.cost,
         constraints=LinearConstraint(program.rows, program.low, program.high),
@@ -78,7 +75,7 @@ def solve(case: StageCase, allowed: Sequence[Action]) -> Solution | None:
     layers = np.rint(found.x[: program.counted]).astype(int)
     tensors: dict[TensorName, Treatment] = {}
     for row, name in enumerate(program.names):
-        counts = dict(zip(_KINDS, layers[row * 3 : row * 3 + 3].tolist(), strict=True))
+        counts = dict(zip(KINDS, layers[row * 3 : row * 3 + 3].tolist(), strict=True))
         if any(counts.values()):
             tensors[name] = Treatment(**counts)
     return Solution(tensors, added(case, tensors))
@@ -115,14 +112,14 @@ class _Program:
     """Columns: three counts a tensor, three marks a tensor (0 or 1), two stalls. Rows are in shares of what is held in
     all, and of both passes."""
 
-    def __init__(self, case: StageCase, allowed: Sequence[Action]):
+    def __init__(self, case: StageCase, policy: Policy):
         self.names = [name for name in TENSORS if case.size[TENSORS.index(name)] > 0 and name in MOVED]
         at = np.array([TENSORS.index(name) for name in self.names], dtype=int)
         tensors, some = len(self.names), max(case.layers, 1)
         self.counted = 3 * tensors
         columns = 2 * self.counted + 2
         stall_out, stall_in = columns - 2, columns - 1
-        usable = np.array([[self._may(name, kind, allowed) for kind in _KINDS] for name in self.names], dtype=float)
+        usable = np.array([[policy.may(name, kind) for kind in KINDS] for name in self.names], dtype=float)
         self.most = np.concatenate([(case.layers * usable).ravel(), np.ones(self.counted), [np.inf, np.inf]])
         self.whole = np.concatenate([np.ones(2 * self.counted), np.zeros(2)])
         self.rows = np.zeros((tensors + self.counted + 4, columns))
@@ -138,6 +135,7 @@ class _Program:
             first = 3 * row
             self.rows[row, first : first + 3] = 1.0
             self.high[row] = case.layers
+            self.low[row] = case.layers if policy.always(self.names[row]) else 0.0
             for kind in range(3):
                 self.rows[tensors + first + kind, first + kind] = 1.0
                 self.rows[tensors + first + kind, self.counted + first + kind] = -case.layers
@@ -158,11 +156,3 @@ class _Program:
             self.high[row] /= max(scale, 1e-12)
         self.rows[out, stall_out] = self.rows[back, stall_in] = -1.0
         self.cost[: self.counted] /= max(passes, 1e-12)
-
-    @staticmethod
-    def _may(name: TensorName, kind: str, allowed: Sequence[Action]) -> bool:
-        if kind == "recompute":
-            return "recompute" in allowed and name in MADE_AGAIN
-        if kind == "offload":
-            return "cpu" in allowed or "nvme" in allowed
-        return "quantise" in allowed

@@ -11,6 +11,7 @@ from simtrain.spec import calibration
 from simtrain.spec.base import checked
 from simtrain.spec.hardware import Cluster, Device, Node
 from simtrain.spec.library import named, read_toml
+from simtrain.spec.memory_policy import Policy
 from simtrain.spec.precision import Optimizer, Precision
 from simtrain.spec.stack import Stack
 
@@ -20,6 +21,7 @@ CLUSTERS = "hardware/clusters"
 STACKS = "profiles/stacks"
 PRECISIONS = "catalog/precisions"
 OPTIMIZERS = "catalog/optimizers"
+POLICIES = "catalog/memory"
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -55,6 +57,11 @@ def stack_as_described(name: str) -> Stack:
 def precision(name: str) -> Precision:
     """The number formats described in the catalog; WrongInput names the nearest known ones."""
     return _shipped(PRECISIONS, name, Precision, "precision")
+
+
+def policy(name: str) -> Policy:
+    """The memory policy described in the catalog; WrongInput names the nearest known one."""
+    return _shipped(POLICIES, name, Policy, "policy")
 
 
 def optimizer(name: str) -> Optimizer:

@@ -1,12 +1,14 @@
 """What happens to the activations of a step between their forward and their backward pass, stage by stage."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self, get_args
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
 from simtrain.spec.tensors import TENSORS, TensorName
 
+Tier = Literal["cpu", "nvme"]
+TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 MADE_AGAIN: tuple[TensorName, ...] = tuple(name for name in TENSORS if name not in ("input", "loss"))
 """Tensors that can be made again from a layer's input."""
 MOVED: tuple[TensorName, ...] = tuple(name for name in TENSORS if name != "loss")
@@ -51,7 +53,7 @@ class MemoryPlan(Spec):
 
     stages: tuple[StageMemory, ...] = ()
     """In order; stages that are not named keep everything."""
-    tier: Literal["cpu", "nvme"] = "cpu"
+    tier: Tier = "cpu"
     bits: Literal[4, 8] = 8
     block: PositiveInt = 128
     """Elements that share a scale of 4 bytes."""

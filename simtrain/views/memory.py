@@ -11,9 +11,9 @@ from rich.text import Text
 from simtrain.errors import Problem, WrongInput
 from simtrain.search.memory import Layout, Planned
 from simtrain.search.memory_front import Front, Peak, Worth
-from simtrain.search.treatment import Action
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import MemoryPlan
+from simtrain.spec.memory_policy import Action
 from simtrain.views.document import FORMAT_VERSION
 from simtrain.views.format import gib, percent, seconds
 from simtrain.views.layout import layout as written

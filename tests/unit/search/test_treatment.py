@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simtrain.search.treatment import ACTIONS, StageCase, added, needed, solve
+from simtrain.search.treatment import StageCase, added, needed, solve
 from simtrain.spec.memory_plan import MADE_AGAIN, Treatment
+from simtrain.spec.memory_policy import ACTIONS, Policy, Rule, free
 from simtrain.spec.tensors import TENSORS, TensorName
 
 GAP = 1 + 1e-4
@@ -55,7 +56,7 @@ def test_never_worse_than_none_selective_full_or_full_for_some_layers(seed: int)
     of = case(seed, layers=1 + seed % 24, room=0.15 + 0.9 * (seed % 17) / 17)
     possible = [sum(added(of, tensors)) for tensors in plain(of) if fits(of, tensors)]
     for allowed in (("recompute",), ACTIONS):
-        found = solve(of, allowed)
+        found = solve(of, free(allowed))
         if found is None:
             assert not possible
             continue
@@ -74,7 +75,7 @@ def test_equals_trying_everything_on_small_cases(seed: int) -> None:
     ]
     every = (dict(zip(("normed", "attention", "expanded"), chosen, strict=True)) for chosen in product(ways, repeat=3))
     best = min((sum(added(of, tensors)) for tensors in every if fits(of, tensors)), default=None)
-    found = solve(of, ACTIONS)
+    found = solve(of, free(ACTIONS))
     if best is None:
         assert found is None
     else:
@@ -85,7 +86,7 @@ def test_equals_trying_everything_on_small_cases(seed: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.2, 0.9), st.floats(0.0, 0.5))
 def test_more_memory_never_costs_time(seed: int, room: float, more: float) -> None:
-    lean, roomy = (solve(case(seed, 6, room=share), ACTIONS) for share in (room, room + more))
+    lean, roomy = (solve(case(seed, 6, room=share), free(ACTIONS)) for share in (room, room + more))
     if lean is not None:
         assert roomy is not None
         assert sum(roomy.added) <= sum(lean.added) + 1e-5 * sum(case(seed, 6).passes)
@@ -93,14 +94,22 @@ def test_more_memory_never_costs_time(seed: int, room: float, more: float) -> No
 
 def test_what_is_not_allowed_is_not_done() -> None:
     of = case(3, 8, room=0.5)
-    assert all(not how.offload and not how.quantise for how in solve(of, ("recompute",)).tensors.values())
-    assert all(not how.recompute for how in solve(of, ("cpu", "quantise")).tensors.values())
-    assert solve(of, ()) is None
-    assert solve(case(3, 8, room=1.0), ()).tensors == {}
+    assert all(not how.offload and not how.quantise for how in solve(of, free(("recompute",))).tensors.values())
+    assert all(not how.recompute for how in solve(of, free(("cpu", "quantise"))).tensors.values())
+    assert solve(of, free(())) is None
+    assert solve(case(3, 8, room=1.0), free(())).tensors == {}
 
 
 def test_a_full_host_keeps_tensors_here() -> None:
     from dataclasses import replace
 
     of = replace(case(5, 8, room=0.6), host_room=0.0)
-    assert all(not how.offload for how in solve(of, ACTIONS).tensors.values())
+    assert all(not how.offload for how in solve(of, free(ACTIONS)).tensors.values())
+
+
+def test_what_a_policy_always_does_is_done_in_every_layer() -> None:
+    always = Rule(may=("offload", "recompute"), always=True)
+    policy = Policy(name="some", title="", source="", tensors={"expanded": always})
+    found = solve(case(9, 8, room=2.0), policy)
+    assert set(found.tensors) == {"expanded"}
+    assert found.tensors["expanded"].layers == 8

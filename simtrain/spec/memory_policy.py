@@ -1,0 +1,81 @@
+"""What a system does with which tensor: its memory plans are those of the program restricted to this."""
+
+from collections.abc import Sequence
+from typing import Final, Literal, Self, get_args
+
+from pydantic import Field, PositiveInt, model_validator
+
+from simtrain.spec.base import Spec
+from simtrain.spec.memory_plan import MADE_AGAIN, MOVED, MemoryPlan, Tier
+from simtrain.spec.tensors import TensorName
+
+Kind = Literal["recompute", "offload", "quantise"]
+Action = Literal["recompute", "cpu", "nvme", "quantise", "chunk"]
+ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+
+class Rule(Spec):
+    """What may happen to one kind of tensor."""
+
+    may: tuple[Kind, ...]
+    always: bool = False
+    """In every layer; else in as many as it takes."""
+
+
+class Policy(Spec):
+    """One way to treat activations, and where states are."""
+
+    name: str
+    title: str
+    source: str
+    """Paper and section."""
+    tensors: dict[TensorName, Rule] = Field(default={})
+    tier: Tier = "cpu"
+    bits: Literal[4, 8] = 8
+    loss_chunks: PositiveInt = 1
+    layer_chunks: PositiveInt = 1
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """States in host memory, as in a plan."""
+    optimizer: str | None = None
+    """Optimizer it needs, where its states are of other widths."""
+    left_out: str | None = None
+    """What of the system this does not say."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for tensor, rule in self.tensors.items():
+            if "recompute" in rule.may and tensor not in MADE_AGAIN:
+                raise ValueError(f"{tensor} cannot be recomputed: a layer starts from it")
+            if tensor not in MOVED:
+                raise ValueError(f"{tensor} is used at once: it can only be made in chunks")
+        return self
+
+    def may(self, tensor: TensorName, kind: Kind) -> bool:
+        """Whether a tensor may be treated so."""
+        return tensor in self.tensors and kind in self.tensors[tensor].may
+
+    def always(self, tensor: TensorName) -> bool:
+        """Whether it must be, in every layer."""
+        return tensor in self.tensors and self.tensors[tensor].always
+
+    @property
+    def frame(self) -> MemoryPlan:
+        """A memory plan of its tier, bits and chunks, with no stage treated yet."""
+        return MemoryPlan(tier=self.tier, bits=self.bits, loss_chunks=self.loss_chunks, layer_chunks=self.layer_chunks)
+
+
+def free(actions: Sequence[Action]) -> Policy:
+    """Anything that these actions allow, to every tensor; chunks and tier are for whoever plans to choose."""
+    kinds: dict[Kind, bool] = {
+        "recompute": "recompute" in actions,
+        "offload": "cpu" in actions or "nvme" in actions,
+        "quantise": "quantise" in actions,
+    }
+    tensors = {
+        name: Rule(
+            may=tuple(kind for kind, there in kinds.items() if there and (kind != "recompute" or name in MADE_AGAIN))
+        )
+        for name in MOVED
+    }
+    return Policy(name="free", title="whatever is allowed", source="the command line", tensors=tensors)
