@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 
+from simtrain.search.program import solved
 from simtrain.spec.memory_plan import MOVED, Treatment
 from simtrain.spec.memory_policy import KINDS, Policy
 from simtrain.spec.tensors import TENSORS, TensorName
@@ -63,16 +63,10 @@ def solve(case: StageCase, policy: Policy) -> Solution | None:
     left alone.
     """
     program = _Program(case, policy)
-    found = milp(
-        program.cost,
-        constraints=LinearConstraint(program.rows, program.low, program.high),
-        integrality=program.whole,
-        bounds=Bounds(np.zeros(len(program.cost)), program.most),
-        options={"mip_rel_gap": 1e-6},
-    )
-    if found.x is None:
+    found = solved(program.cost, program.rows, program.low, program.high, program.whole, program.most)
+    if found is None:
         return None
-    layers = np.rint(found.x[: program.counted]).astype(int)
+    layers = np.rint(found[: program.counted]).astype(int)
     tensors: dict[TensorName, Treatment] = {}
     for row, name in enumerate(program.names):
         counts = dict(zip(KINDS, layers[row * 3 : row * 3 + 3].tolist(), strict=True))

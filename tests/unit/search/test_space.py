@@ -97,7 +97,7 @@ def test_rules_read_what_they_say(rule) -> None:
 def test_columns_are_those_of_a_plan() -> None:
     from simtrain.spec.plan import Plan
 
-    assert set(COLUMNS) == set(Plan.model_fields)
+    assert {*COLUMNS, "memory"} == set(Plan.model_fields)
 
 
 @pytest.mark.parametrize("stack", ["zero-bubble", "torchtitan", "megatron-core"])
