@@ -35,6 +35,8 @@ class Replayed:
 
     step: Step
     footprint: Footprint
+    held: Held
+    """What the footprint was made of."""
     stages: NDArray[np.int64]
     """The representative of every stage (workload.strategies.pipeline)."""
     away: float = 0.0
@@ -86,9 +88,10 @@ def replays(
             pace = laid.pace(costs, float(waiting[row]))
             whole = drawn(SCHEDULES[plans.schedule[row]], int(plans.pp[row]), chunks, microbatches, pace)
             found = step(order or first_of(whole, stages), costs, slowdown)
-        held = footprint(found.order, laid.held(holds, float(waiting[row]), how))
+        held = laid.held(holds, float(waiting[row]), how)
+        used = footprint(found.order, held)
         away = 0.0 if how is None or treatment is None or treatment.tier != "cpu" else _away(found.order, how)
-        yield Replayed(found, held, laid.stages, away, 0.0 if how is None else how.flops)
+        yield Replayed(found, used, held, laid.stages, away, 0.0 if how is None else how.flops)
 
 
 def _away(order: Order, how: Treated) -> float:

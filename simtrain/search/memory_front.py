@@ -1,20 +1,27 @@
 """What memory is worth on one layout: step time at every cap, and what binds at one of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from simtrain.estimate.replayed import replayed
 from simtrain.price.blocks import Machine
 from simtrain.search.memory import Layout, Planned
+from simtrain.search.packing import packed
 from simtrain.spec.job import Job
+from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.memory_policy import Action
 from simtrain.spec.plan import Plan
-from simtrain.timeline.order import PHASES
+from simtrain.timeline.lifetimes import lifetimes
+from simtrain.timeline.memory import CLASSES
+from simtrain.timeline.order import NONE, PHASES, Order
 
 HALVINGS: Final = 10
 """Steps in which the least cap is closed in on."""
+REPEATS: Final = 3
+"""Times the chunks on the way, in microbatches, whose tensors are placed."""
 GIB: Final = 2.0**30
 GIGABYTE: Final = 1e9
 Progress = Callable[[int, int], None]
@@ -51,6 +58,10 @@ class Peak:
     stage: int
     phase: str
     microbatch: int
+    live: float
+    """Bytes of tensors alive at once on that stage, layer by layer, and of what stays."""
+    packed: float
+    """Bytes they take where every tensor has a place planned for its lifetime: no fragmentation."""
 
 
 def least_cap(layout: Layout, allowed: Sequence[Action]) -> float | None:
@@ -99,13 +110,29 @@ def worth(job: Job, plan: Plan, on: Machine, cap: float, allowed: Sequence[Actio
 
 
 def peak_of(layout: Layout, found: Planned) -> Peak:
-    """The moment most memory is used."""
-    from simtrain.estimate.replayed import replayed
-
+    """The moment most memory is used, and what a static placement of that stage's tensors takes."""
     one = replayed(layout.job, found.plan, layout.on)
     stage, action = one.footprint.peak
     order = one.step.order
-    return Peak(stage, PHASES[int(order.phase[stage, action])], int(order.microbatch[stage, action]))
+    chunks = order.place.shape[1]
+    layers = max(1, round(float(layout.choices(MemoryPlan()).layers[stage]) / chunks))
+    blocks = lifetimes(_beginning(order), one.held, stage, layers)
+    stays = float(one.footprint.resident[stage] - one.footprint.held[CLASSES.index("fragmentation"), stage])
+    return Peak(
+        stage,
+        PHASES[int(order.phase[stage, action])],
+        int(order.microbatch[stage, action]),
+        stays + blocks.live,
+        stays + packed(blocks).height,
+    )
+
+
+def _beginning(order: Order) -> Order:
+    """The actions of so many microbatches that most are in flight: what follows repeats them."""
+    most = REPEATS * order.place.size
+    later = order.microbatch >= most
+    none = {name: np.where(later, NONE, getattr(order, name)) for name in ("chunk", "microbatch", "phase")}
+    return replace(order, **none)
 
 
 def _linked(job: Job, more: float) -> Job:

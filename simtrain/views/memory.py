@@ -44,7 +44,13 @@ def memory_document(
         "within_cap": None if within is None else _point(within),
         "peak": None
         if moment is None
-        else {"stage": moment.stage, "phase": moment.phase, "microbatch": moment.microbatch},
+        else {
+            "stage": moment.stage,
+            "phase": moment.phase,
+            "microbatch": moment.microbatch,
+            "live_bytes": moment.live,
+            "packed_bytes": moment.packed,
+        },
         "gain_s": None if gains is None else {"one_gib_more": gains.memory, "one_gb_per_s_more_to_host": gains.link},
     }
 
@@ -101,6 +107,9 @@ def print_memory(console: Console, job: Job, document: dict[str, Any]) -> None:
         console.print(f"  {NOTHING}")
     peak, gain = document["peak"], document["gain_s"]
     console.print(f"peak: stage {peak['stage']}, {peak['phase']} of microbatch {peak['microbatch']}")
+    console.print(
+        f"with a place planned for every tensor: {gib(peak['packed_bytes'])} ({gib(peak['live_bytes'])} alive at once)"
+    )
     if not (gain["one_gib_more"] or gain["one_gb_per_s_more_to_host"]):
         console.print("binds: nothing; more memory or a faster link to the host gain nothing")
         return
