@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from simtrain.laws.power import capped_clock
 from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine, block_time, summed
 from simtrain.price.collectives import network
+from simtrain.price.launched import LAYERS
 from simtrain.price.profile import UNFUSED, attention_kernel, profile
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.spec import load
@@ -25,7 +26,7 @@ from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 Array = NDArray[np.float64]
 WIDEST_FUSED: Final = 2
 """Bytes of the widest element fused attention takes: FlashAttention is 16-bit (arXiv 2205.14135)."""
-BLOCKS: Final = ("dense", "moe", "embedding", "head")
+BLOCKS: Final = (*LAYERS, "embedding", "head")
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def stage_passes(
         backward += held[name] * back
         if split:
             weight += held[name] * time.weight[index]
-        if name in ("dense", "moe"):
+        if name in LAYERS:
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     if BLOCKS[0] in blocks:
         backward[0 if total else ELEMENTWISE] += accumulation[:, spread]

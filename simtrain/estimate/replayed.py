@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import priced, stage_passes
 from simtrain.estimate.treated import Treated, choices, treated
 from simtrain.price.blocks import CATEGORIES, LAUNCH, Machine
+from simtrain.price.launched import LAYERS
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import MemoryPlan
@@ -26,7 +26,6 @@ from simtrain.timeline.step import Step, step
 from simtrain.workload.strategies.pipeline import NO_FLUSH
 
 Array = NDArray[np.float64]
-LAYERS: Final = ("dense", "moe")
 
 
 @dataclass(frozen=True)

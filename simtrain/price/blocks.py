@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simtrain.laws.collectives import destinations, spread
 from simtrain.price import collectives, kernels
 from simtrain.price.collectives import Group, Network
+from simtrain.price.launched import LAYERS, launched
 from simtrain.price.profile import FIRST_GENERATION, UNFUSED, Profile
 from simtrain.price.timed import Timed
 from simtrain.spec.calibration import DeviceRates
@@ -26,7 +27,6 @@ from simtrain.workload.op import (
     Message,
     Op,
     Phase,
-    Values,
     Work,
     gives_weights,
 )
@@ -97,7 +97,6 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     forward, backward, selective = (np.zeros((len(CATEGORIES), plans)) for _ in range(3))
     weight, measured, beside = (np.zeros(plans) for _ in range(3))
     again: dict[TensorName, Parts] = {}
-    layer = block.name in ("dense", "moe")
     hideable = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     called = {"forward": np.zeros(plans), "backward": np.zeros(plans)}
     for op, time in zip(block.ops, times, strict=True):
@@ -113,8 +112,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
             hideable[op.phase] += seconds * _exchange_overlap(op.work, job, machine)
         if op.phase == "forward" and not isinstance(op.work, Message):
             selective[row] += seconds * job.stack.rebuilt(op.role)
-        if layer and op.phase == "forward" and (tensor := made(op)) is not None:
-            again.setdefault(tensor, np.zeros((len(CATEGORIES), plans)))[row] += seconds
+        if block.name in LAYERS and op.phase == "forward" and (tensor := made(op)) is not None:
+            again.setdefault(tensor, np.zeros_like(forward))[row] += seconds
         if gives_weights(op):
             weight += seconds
         measured += time.measured * seconds
@@ -125,7 +124,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
     for phase, parts in phases:
         _overlap(parts, job, hideable[phase], taken[phase])
-        _launch(parts, _kernels(block, job, phase) * job.stack.launch.value + called[phase])
+        _launch(parts, launched(block, job, phase) * job.stack.launch.value + called[phase])
     shown = np.divide(forward, whole, out=np.ones_like(whole), where=whole > 0)
     exposed = {tensor: parts * shown for tensor, parts in again.items()}
     return BlockTime(forward, backward, selective, weight, measured, priced, exposed)
@@ -167,22 +166,6 @@ def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64], taken: NDAr
         room[beside] -= hidden
 
 
-def _kernels(block: Block, job: Job, phase: Phase) -> Values:
-    """Kernels the host launches for a layer: twice as many backward, and those of element-wise steps beyond one each.
-
-    Of a mixture of experts also its routing and what runs for each expert. Embedding and head are not counted.
-    """
-    if block.name not in ("dense", "moe"):
-        return 0
-    counted: Values = job.stack.layer_kernels.value
-    if block.name == "moe" and job.stack.experts is not None:
-        grouped = next(op.work for op in block.ops if isinstance(op.work, GroupedMatmul))
-        each = job.stack.experts.kernels_each.value * np.asarray(grouped.experts, float)
-        counted = counted + job.stack.experts.kernels.value + each
-    steps = (op.work.kernels - 1 for op in block.phase(phase) if isinstance(op.work, Elementwise))
-    return counted * (1 if phase == "forward" else 2) + sum(steps, np.zeros(1))
-
-
 def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:
     """Host seconds in which ranks compare the calls of a message, where they do."""
     group = collectives.group(message.degree, message.stride, machine.network.domain)
@@ -192,7 +175,7 @@ def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:
 def _launch(parts: Parts, host: NDArray[np.float64]) -> None:
     """A block takes no less time than the `host` needs to launch its kernels and to call its collectives.
 
-    Where the host is behind, so is the last rank at a collective: waits for it come on top.
+    Where the host is behind, so is the last rank at a collective.
     """
     parts[LAUNCH] = np.maximum(host - summed(parts), 0.0)
 

@@ -1,6 +1,6 @@
 """Where to put blocks of known lifetimes so that memory ends as low as can be: a static plan instead of an allocator.
 
-Dynamic storage allocation, the second level of MEMO (arXiv 2407.12117 section 5). It is NP-hard: a best fit by lifetime
+Dynamic storage allocation, the second level of MEMO (arXiv 2407.12117). It is NP-hard: a best fit by lifetime
 serves steps, an exact mixed-integer program small cases.
 """
 

@@ -1,0 +1,30 @@
+"""What a link must carry so that computing does not wait for data kept elsewhere: ZeRO-Infinity (arXiv 2104.07857), its
+bandwidth requirements. The formulas are recalled and give the paper's figures; its equation numbers were not checked."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def efficiency(intensity: ArrayLike, bandwidth: ArrayLike, peak: float) -> NDArray[np.float64]:
+    """Share of the `peak` rate (FLOP/s) that is reached.
+
+    `intensity`: FLOP a byte moved over a link of `bandwidth` (B/s); nothing overlaps.
+    """
+    reached = np.asarray(intensity, float) * np.asarray(bandwidth, float)
+    return np.asarray(reached / (reached + peak))
+
+
+def needed_bandwidth(intensity: ArrayLike, share: ArrayLike, peak: float) -> NDArray[np.float64]:
+    """Bandwidth (B/s) at which a share (1) of the `peak` rate (FLOP/s) is reached: `efficiency` solved for it."""
+    wanted = np.asarray(share, float)
+    return np.asarray(wanted / (1 - wanted) * peak / np.asarray(intensity, float))
+
+
+def state_intensity(sequence: ArrayLike, batch: ArrayLike) -> NDArray[np.float64]:
+    """FLOP a byte of weights and gradients: sequence x batch (of one device, fp16)."""
+    return np.asarray(sequence, float) * np.asarray(batch, float)
+
+
+def optimizer_intensity(sequence: ArrayLike, batch: ArrayLike) -> NDArray[np.float64]:
+    """FLOP a byte of optimizer states: a quarter of that of weights."""
+    return np.asarray(state_intensity(sequence, batch) / 4)

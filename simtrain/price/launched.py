@@ -1,0 +1,27 @@
+"""Kernels the host launches for a block."""
+
+from typing import Final
+
+import numpy as np
+
+from simtrain.spec.job import Job
+from simtrain.workload.op import Block, Elementwise, GroupedMatmul, Phase, Values
+
+LAYERS: Final = ("dense", "moe")
+"""Blocks that are layers of the model."""
+
+
+def launched(block: Block, job: Job, phase: Phase) -> Values:
+    """Kernels the host launches for a layer: twice as many backward, and those of element-wise steps beyond one each.
+
+    Of a mixture of experts also its routing and what runs for each expert. Embedding and head are not counted.
+    """
+    if block.name not in LAYERS:
+        return 0
+    counted: Values = job.stack.layer_kernels.value
+    if block.name == "moe" and job.stack.experts is not None:
+        grouped = next(op.work for op in block.ops if isinstance(op.work, GroupedMatmul))
+        each = job.stack.experts.kernels_each.value * np.asarray(grouped.experts, float)
+        counted = counted + job.stack.experts.kernels.value + each
+    steps = (op.work.kernels - 1 for op in block.phase(phase) if isinstance(op.work, Elementwise))
+    return counted * (1 if phase == "forward" else 2) + sum(steps, np.zeros(1))
