@@ -56,6 +56,8 @@ def _chosen(path: Path, job_data: object, plans: list[object], rank: str) -> tup
         table = PlanTable.of([plan])
         broken = broken_rules(job, table)[0]
         problems = [Problem(f"{where}: {described(job, table, rule)}", None, stated(rule)) for rule in broken]
+        if plan.memory is not None:
+            problems += plan.memory.problems(f"{where}.memory", plan.pp, -(-job.model.layers // plan.pp))
     except OverflowError:
         problems = [Problem(str(path), None, "holds a number beyond 64 bits")]
     if problems:

@@ -1,5 +1,8 @@
-"""What a link must carry so that computing does not wait for data kept elsewhere: ZeRO-Infinity (arXiv 2104.07857), its
-bandwidth requirements. The formulas are recalled and give the paper's figures; its equation numbers were not checked."""
+"""What a link must carry so that computing does not wait for data kept elsewhere.
+
+ZeRO-Infinity (arXiv 2104.07857), its bandwidth requirements. The formulas are recalled and give the paper's figures;
+its equation numbers were not checked.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +25,9 @@ def needed_bandwidth(intensity: ArrayLike, share: ArrayLike, peak: float) -> NDA
 
 def state_intensity(sequence: ArrayLike, batch: ArrayLike) -> NDArray[np.float64]:
     """FLOP a byte of weights and gradients: sequence x batch (of one device, fp16)."""
-    return np.asarray(sequence, float) * np.asarray(batch, float)
+    return np.asarray(np.asarray(sequence, float) * np.asarray(batch, float), dtype=float)
 
 
 def optimizer_intensity(sequence: ArrayLike, batch: ArrayLike) -> NDArray[np.float64]:
     """FLOP a byte of optimizer states: a quarter of that of weights."""
-    return np.asarray(state_intensity(sequence, batch) / 4)
+    return np.asarray(state_intensity(sequence, batch) / 4, dtype=float)

@@ -4,6 +4,7 @@ from typing import Final, Literal, Self, get_args
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
+from simtrain.errors import Problem
 from simtrain.spec.base import Spec
 from simtrain.spec.tensors import TENSORS, TensorName
 
@@ -62,6 +63,21 @@ class MemoryPlan(Spec):
     arXiv 2506.03077)."""
     layer_chunks: PositiveInt = 1
     """What a layer rebuilds exists so too, but for keys and values (the same paper)."""
+
+    def problems(self, where: str, stages: int, layers: int) -> list[Problem]:
+        """Where it speaks of other stages than a pipeline of so many has, or of more layers than each of them."""
+        found = []
+        before = -1
+        for number, part in enumerate(self.stages):
+            at = f"{where}.stages.{number}"
+            if not before < part.first <= part.last < stages:
+                span = f"{part.first}..{part.last}"
+                found.append(Problem(at, span, f"must be stages from {before + 1} to {stages - 1}, in order"))
+            before = max(before, part.last)
+            for name, treatment in part.tensors.items():
+                if treatment.layers > layers:
+                    found.append(Problem(f"{at}.tensors.{name}", treatment.layers, f"a stage has {layers} layers"))
+        return found
 
     def of(self, stage: int) -> dict[TensorName, Treatment]:
         """The treatment of one stage."""
