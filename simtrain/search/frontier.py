@@ -105,7 +105,7 @@ class Rounder:
         chosen = np.flatnonzero(tradeoff.group != NONE)
         self._members = chosen[np.argsort(tradeoff.group[chosen], kind="stable")]
         self._first = np.searchsorted(tradeoff.group[self._members], np.arange(len(tradeoff.of_group) + 1))
-        self._steps = np.diff(seconds[tradeoff.of_group], axis=1, prepend=0.0)
+        self._steps = np.diff(seconds, axis=1, prepend=0.0)
         self._drops = tradeoff.passes[:, None] * np.diff(joules[tradeoff.of_group], axis=1, prepend=0.0)
 
     def point(self, deadline: float, wanted: Array) -> Point:
@@ -127,6 +127,7 @@ class Rounder:
             self._members,
             self._first,
             tradeoff.part,
+            tradeoff.curve,
             self._steps,
             order,
             choice,

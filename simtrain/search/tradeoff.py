@@ -33,7 +33,10 @@ class Tradeoff:
     curves: tuple[Curve, ...]
     """Options of a pass: clocks worth it, fastest first (see price.curve)."""
     group: Index
-    """Which operations share a clock, NONE where there is none to choose; groups do not mix curves."""
+    """Which operations share a clock, NONE where there is none to choose.
+
+    Curves of one group have the same clocks; the linear programme (search.deadline) wants one curve a group.
+    """
     standing: float
     ends: Index
     """The last operation of every rank."""
@@ -77,7 +80,7 @@ class Tradeoff:
         chosen = self.group != NONE
         found = self.fixed.copy()
         group = self.group[chosen]
-        found[chosen] += self.part[chosen] * self.options[0][self.of_group[group], choice[group]]
+        found[chosen] += self.part[chosen] * self.options[0][self.curve[chosen], choice[group]]
         return found
 
     def duration(self, seconds: Array) -> float:
@@ -86,7 +89,9 @@ class Tradeoff:
 
     def joules(self, choice: Index, duration: float) -> float:
         """Of a step that lasts `duration`."""
-        return float(self.passes @ self.options[1][self.of_group, choice]) + self.standing * duration
+        chosen = self.group != NONE
+        each = self.options[1][self.curve[chosen], choice[self.group[chosen]]]
+        return float(self.part[chosen] @ each) + self.standing * duration
 
     @property
     def fastest(self) -> Index:
@@ -138,6 +143,7 @@ def fill(
     members: Index,
     first: Index,
     part: Array,
+    curve: Index,
     steps: Array,
     order: Index,
     choice: Index,
@@ -146,8 +152,8 @@ def fill(
 ) -> None:
     """Slow groups down, an option at a time in `order`, as long as the step meets its deadline; changes `choice`.
 
-    `members[first[g] : first[g + 1]]`: operations of group g; `steps`: seconds its options take more than the one
-    before, shape (groups, most clocks); `count`: options it has.
+    `members[first[g] : first[g + 1]]`: operations of group g; `steps`: seconds a curve's options take more than the one
+    before, shape (curves, most clocks); `count`: options a group has.
     """
     moved = True
     closed = np.zeros(len(choice), np.bool_)
@@ -156,13 +162,13 @@ def fill(
         for group in order:
             if closed[group] or choice[group] + 1 >= count[group]:
                 continue
-            longer = steps[group, choice[group] + 1]
+            option = choice[group] + 1
             for k in range(first[group], first[group + 1]):
-                seconds[members[k]] += part[members[k]] * longer
+                seconds[members[k]] += part[members[k]] * steps[curve[members[k]], option]
             if _duration(turns, before, seconds, ends, begins) <= deadline:
                 choice[group] += 1
                 moved = True
             else:
                 closed[group] = True
                 for k in range(first[group], first[group + 1]):
-                    seconds[members[k]] -= part[members[k]] * longer
+                    seconds[members[k]] -= part[members[k]] * steps[curve[members[k]], option]
