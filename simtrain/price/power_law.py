@@ -58,7 +58,7 @@ def largest_clock(device: Device) -> Fact[Frequency]:
     """The device's, or that of an H100 where no one stated it."""
     if device.maximum_clock is not None:
         return device.maximum_clock
-    return Fact[Frequency](value="1980 MHz", source="that of H100", evidence=Evidence.ASSUMED)  # type: ignore[arg-type]
+    return Fact[Frequency](value="1980 MHz", source="that of H100", evidence=Evidence.ASSUMED)
 
 
 def law_curve(device: Device, seconds: Array) -> Curve:
@@ -71,7 +71,9 @@ def law_curve(device: Device, seconds: Array) -> Curve:
     compute, memory = (float(sum(seconds[CATEGORIES.index(name)] for name in names)) for names in (CLOCKED, MEMORY))
     waiting = float(seconds.sum()) - compute - memory
     blocking = blocking_power(device)
-    power = blocking + (min(law.full, 1.0) * device.power_limit.value - blocking) * drawn_share(ratio, law.floor, law.slope)
+    power = blocking + (min(law.full, 1.0) * device.power_limit.value - blocking) * drawn_share(
+        ratio, law.floor, law.slope
+    )
     working = slowed(compute, memory, ratio)
     return Curve(clock, working + waiting, power * working + blocking * waiting)
 

@@ -146,9 +146,7 @@ def clocks_of(tradeoff: Tradeoff, choice: Index) -> Array:
     """Hz of every operation; 0 where there is nothing to choose, shape (operations,)."""
     chosen = np.flatnonzero(tradeoff.group != NONE)
     found = np.zeros(len(tradeoff.graph))
-    found[chosen] = [
-        tradeoff.curves[tradeoff.curve[at]].clock[choice[tradeoff.group[at]]] for at in chosen.tolist()
-    ]
+    found[chosen] = [tradeoff.curves[tradeoff.curve[at]].clock[choice[tradeoff.group[at]]] for at in chosen.tolist()]
     return found
 
 
@@ -162,4 +160,3 @@ def at_clock(tradeoff: Tradeoff, clock: float) -> Index:
     return np.array(
         [int(np.abs(tradeoff.curves[curve].clock - clock).argmin()) for curve in tradeoff.of_group.tolist()]
     )
-

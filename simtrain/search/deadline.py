@@ -16,6 +16,13 @@ from simtrain.timeline.order import NONE
 Array = NDArray[np.float64]
 
 
+class _Silent(highspy.Highs):
+    """Without the solver's greeting on standard output, which setting up its callbacks prints."""
+
+    def enableCallbacks(self) -> None:
+        """Callbacks are not used here."""
+
+
 class Deadline:
     """Least energy of a trade-off as a function of the step's length."""
 
@@ -40,7 +47,7 @@ class Deadline:
         lp.col_lower_ = np.zeros(lp.num_col_)
         lp.col_upper_ = np.concatenate([free, width[curve, place]])
         self._add_rows(lp)
-        self._solver = highspy.Highs()
+        self._solver = _Silent()  # type: ignore[no-untyped-call]
         self._solver.setOptionValue("output_flag", False)
         self._solver.setOptionValue("threads", 1)
         self._solver.passModel(lp)

@@ -62,8 +62,11 @@ class Frontier:
         return min(self.points, key=lambda p: p.joules)
 
 
-def frontier(tradeoff: Tradeoff, tolerance: float = TOLERANCE) -> Frontier:
-    """All of it, to a relative `tolerance`: tangents of solved deadlines meet where the next is solved."""
+def frontier(tradeoff: Tradeoff, tolerance: float = TOLERANCE, besides: tuple[float, ...] = ()) -> Frontier:
+    """All of it, to a relative `tolerance`: tangents of solved deadlines meet where the next is solved.
+
+    `besides`: deadlines (s) solved whatever the tolerance.
+    """
     solver = Deadline(tradeoff)
     first = tradeoff.duration(tradeoff.seconds(tradeoff.fastest))
     last = tradeoff.duration(tradeoff.seconds(tradeoff.thriftiest))
@@ -80,6 +83,7 @@ def frontier(tradeoff: Tradeoff, tolerance: float = TOLERANCE) -> Frontier:
             continue
         solved[meet] = solver.solve(meet)
         open_ += [(low, meet), (meet, high)]
+    solved |= {at: solver.solve(at) for at in besides if first < at < last}
     deadlines = np.array(sorted(solved))
     rounder = Rounder(tradeoff)
     points = [rounder.point(at, solved[at][2]) for at in deadlines.tolist()]
@@ -111,7 +115,7 @@ class Rounder:
     def point(self, deadline: float, wanted: Array) -> Point:
         """Clocks for `wanted` seconds of a pass of every group, shape (groups,)."""
         tradeoff = self.tradeoff
-        seconds, _, count = (part[tradeoff.of_group] for part in tradeoff.options)
+        seconds, count = tradeoff.options[0][tradeoff.of_group], tradeoff.options[2][tradeoff.of_group]
         there = np.arange(seconds.shape[1]) < count[:, None]
         choice = ((seconds <= wanted[:, None] * (1 + SLACK)) & there).sum(axis=1) - 1
         choice = np.maximum(choice, 0)

@@ -55,7 +55,7 @@ class Tradeoff:
     def passes(self) -> Array:
         """Passes a group has, shape (groups,)."""
         chosen = self.group != NONE
-        return np.bincount(self.group[chosen], self.part[chosen], len(self.of_group))
+        return np.asarray(np.bincount(self.group[chosen], self.part[chosen], len(self.of_group)), float)
 
     @cached_property
     def options(self) -> tuple[Array, Array, Index]:
@@ -101,7 +101,7 @@ class Tradeoff:
     @property
     def thriftiest(self) -> Index:
         """The last option of every group."""
-        return np.asarray(self.options[2][self.of_group] - 1)
+        return self.options[2][self.of_group] - 1
 
     def grouped(self, group: Index) -> "Tradeoff":
         """The same with fewer clocks to choose."""

@@ -1,19 +1,14 @@
 """What energy and device time come to in money and carbon."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of, read_toml
 from simtrain.units import example, parse
-
-Array = NDArray[np.float64]
-HOUR: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -66,12 +61,23 @@ def intensity(place: str) -> float:
         raise WrongInput([Problem("--grid", place, str(error), nearest(place, known))]) from None
 
 
-def tariff(text: str, unit: str, flag: str) -> float:
-    """A price like `0.10 USD/kWh` in SI; WrongInput where it is none, or negative."""
+def quantity(text: str, unit: str, flag: str) -> float:
+    """A figure like `0.10 USD/kWh` in SI; WrongInput where it is none, or negative."""
     try:
         return _positive(parse(text, unit))
     except ValueError as error:
         raise WrongInput([Problem(flag, text, str(error), f"write it like {example(unit)!r}")]) from None
+
+
+def pue_of(text: str) -> float:
+    """Energy of a site over that of its machines; WrongInput where it is below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < math.inf:
+        raise WrongInput([Problem("--pue", text, "must be a number of at least 1", "write it like 1.2")])
+    return value
 
 
 def _positive(value: float) -> float:
@@ -93,20 +99,6 @@ def bill(asked: Rates, devices: int, seconds: float, joules: float) -> Bill:
         None if asked.tariff is None else asked.tariff * site,
     ]
     stated = [part for part in parts if part is not None]
-    return Bill(site, sum(stated) if stated else None, asked.grid * site, made["device"] * devices * seconds / made["seconds"])
-
-
-def cleanest_start(intensity: Array, seconds: float) -> tuple[int, float, float]:
-    """The hour at which a run of constant power is cleanest: hour, its mean intensity, that of a start at once.
-
-    `intensity`: kg CO2e a joule, hour by hour. WrongInput where the series is shorter than the run.
-    """
-    hours = seconds / HOUR
-    if hours > len(intensity):
-        rule = f"holds {len(intensity)} hours, the run takes {hours:.0f}"
-        raise WrongInput([Problem("--hourly", None, rule, "give a longer series")])
-    total = np.concatenate([[0.0], np.cumsum(intensity)])
-    starts = np.arange(int(len(intensity) - hours) + 1)
-    mean = (np.interp(starts + hours, np.arange(len(total)), total) - total[starts]) / hours
-    best = int(mean.argmin())
-    return best, float(mean[best]), float(mean[0])
+    return Bill(
+        site, sum(stated) if stated else None, asked.grid * site, made["device"] * devices * seconds / made["seconds"]
+    )

@@ -44,6 +44,8 @@ class EnergyPlan:
     job: Job
     plan: Plan
     profile: PowerProfile | None
+    deadline: float
+    """Seconds a step may take."""
     devices: int
     """A stage has, in all replicas."""
     base: Point
@@ -58,9 +60,9 @@ class EnergyPlan:
     steady: Setting
     """One clock a stage, that never changes, within the same deadline."""
 
-    def saved(self, setting: Setting, deadline: float) -> float:
-        """Share of the energy of largest clocks saved where both wait until `deadline` (arXiv 2312.06902, table 4)."""
-        until = max(deadline, self.base.seconds)
+    def saved(self, setting: Setting) -> float:
+        """Share of the energy of largest clocks saved where both wait until the deadline (Perseus, table 4)."""
+        until = max(self.deadline, self.base.seconds)
         before = self.devices * (self.base.joules + setting.on.standing * (until - self.base.seconds))
         after = setting.joules + self.devices * setting.on.standing * max(until - setting.seconds, 0.0)
         return 1 - after / before
@@ -89,19 +91,19 @@ def energy_plan(
     fine = tradeoff(step.graph, step.costs, of_pass, waiting, beside)
     base = at_largest(fine)
     groups = coarse(fine)
-    by_group = frontier(groups)
-    by_pass = frontier(fine) if len(fine.of_group) <= MOST_PASSES else by_group
-    first = by_pass.points[0].seconds
-    if deadline is not None and deadline < first:
-        rule = f"is before the fastest step, {first:.6g} s"
+    if deadline is not None and deadline < base.seconds:
+        rule = f"is before the fastest step, {base.seconds:.6g} s"
         raise WrongInput([Problem("--deadline", f"{deadline:g} s", rule, "give more time, or plan another layout")])
-    until = max(base.seconds, first) if deadline is None else deadline
+    until = base.seconds if deadline is None else deadline
+    by_group = frontier(groups, besides=(until,))
+    by_pass = frontier(fine, besides=(until,)) if len(fine.of_group) <= MOST_PASSES else by_group
     devices = job.devices // step.graph.ranks
     stages = staged(fine)
     return EnergyPlan(
         job,
         plan,
         found,
+        until,
         devices,
         base,
         by_pass,

@@ -1,5 +1,4 @@
-"""Fit the power law on the measured profiles: `python -m simtrain.validation.power_fit` prints profiles/power/laws.toml's
-numbers."""
+"""The power law fitted on the measured profiles: `python -m simtrain.validation.power_fit` prints the numbers."""
 
 import numpy as np
 
