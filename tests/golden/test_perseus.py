@@ -17,7 +17,7 @@ MEASURED = PUBLISHED["measured"]
 TABLE_6 = 0.15
 """Points of saving between ours and the published: all cells, like for like."""
 TABLES_3_4 = 2.0
-FIGURE_7_BAND = 0.6
+FIGURE_7_BAND = 0.3
 
 
 def lowtimes(curve: Curve, unit: float, waiting: float) -> Curve:
@@ -75,20 +75,23 @@ FIGURE_7 = [case for case in EMULATED if case["published_total_saving_pct_stragg
 
 @pytest.mark.parametrize("case", FIGURE_7, ids=lambda case: case["id"])
 def test_figure_7(case: dict[str, Any]) -> None:
-    """Savings with a straggler 1.2 times as slow, on lowtime's own curves; the straggler of 16 pipelines saves none."""
+    """Savings with one straggler of 16 pipelines, 1.2 times as slow, and T*, the step of least energy.
+
+    The others run at T* and wait for it; it saves what table 6 says. On lowtime's own curves and floored steps.
+    """
     waiting = blocking(power_profile(named(case)))
     found = pipeline(named(case), case["microbatches"], lambda c: lowtimes(c, case["unit_time_s"], waiting))
     length = found.duration(found.seconds(found.fastest))
-    largest, joules = base(named(case), case["microbatches"])
-    straggler = 1.2 * largest
-    until = min(straggler, found.duration(found.seconds(found.thriftiest)))
+    straggler = 1.2 * length
     solver = Deadline(found)
-    planned = {at: solver.solve(at)[0] + found.standing * (straggler - at) for at in np.linspace(length, until, 12)}
-    before = joules + found.standing * straggler
-    saved = 100 * (1 - 1 / case["pipelines"]) * (1 - min(planned.values()) / before)
-    assert saved == pytest.approx(case["published_total_saving_pct_straggler_1p2"], abs=FIGURE_7_BAND)
-    slowest = min(planned, key=lambda at: planned[at]) / length
-    assert slowest == pytest.approx(case["published_tstar_over_t"], abs=0.02)
+    planned = {float(at): solver.solve(float(at))[0] for at in np.linspace(length * (1 + 1e-9), straggler, 25)}
+    best = min(planned, key=lambda at: planned[at])
+    before = base(named(case), case["microbatches"])[1] + found.standing * straggler
+    saved = 100 * (1 - (planned[best] + found.standing * (straggler - best)) / before)
+    pipelines = case["pipelines"]
+    total = ((pipelines - 1) * saved + case["published_intrinsic_saving_pct"]) / pipelines
+    assert best / length == pytest.approx(case["published_tstar_over_t"], abs=0.01)
+    assert total == pytest.approx(case["published_total_saving_pct_straggler_1p2"], abs=FIGURE_7_BAND)
 
 
 @pytest.mark.parametrize("run", [run for run in MEASURED if "published" in run], ids=lambda run: run["id"])
