@@ -23,7 +23,9 @@ def test_frontier(benchmark, microbatches: int) -> None:
     frontier(pipeline(NAME, 2))
     found = benchmark.pedantic(lambda: frontier(pipeline(NAME, microbatches)), rounds=3)
     gaps = [found.gap(point) for point in found.points]
-    print(f"\n{len(found.points)} points, {100 * np.mean(gaps):.3f} % over the bound in the mean, {100 * max(gaps):.3f} %")
+    print(
+        f"\n{len(found.points)} points, {100 * np.mean(gaps):.3f} % over the bound in the mean, {100 * max(gaps):.3f} %"
+    )
 
 
 def solved_by_lowtime(microbatches: int):
@@ -89,7 +91,9 @@ def test_energy_is_never_above_lowtimes() -> None:
             continue
         ours = rounder.point(length, solver.solve(length * (1 + 1e-9))[2])
         ratios.append(found.joules(ours.choice, length) / theirs)
-    print(f"\nlowtime: {len(plans)} plans, {took:.1f} s; ours over theirs {np.mean(ratios):.4f}, {max(ratios):.4f} at most")
+    print(
+        f"\nlowtime: {len(plans)} plans, {took:.1f} s; ours over theirs {np.mean(ratios):.4f}, {max(ratios):.4f} at most"
+    )
 
     def floored(curve: Curve) -> Curve:
         """Every duration lowtime may choose, at its fitted cost."""

@@ -81,24 +81,16 @@ def energy_plan(
     `deadline` is the step of a straggler (T' in arXiv 2312.06902); past the thriftiest step waiting is cheaper.
     `cap`: W a device may draw. WrongInput where the deadline is before the fastest step.
     """
-    device = job.cluster.device
-    step = replayed(job, plan, machine(job)).step
-    found = profile or (matching(job.model.name, device.name, plan.pp) if plan.vpp == 1 else None)
-    of_pass = curves(device, step.costs, found, cap)
-    host = job.cluster.node.host.power
-    beside = 0.0 if host is None else host.value / job.cluster.node.devices
-    waiting = blocking_power(device) if found is None or found.measured is None else found.measured.blocking_power.value
-    fine = tradeoff(step.graph, step.costs, of_pass, waiting, beside)
+    fine, found = laid(job, plan, profile, cap)
+    groups, stages = coarse(fine), staged(fine)
     base = at_largest(fine)
-    groups = coarse(fine)
     if deadline is not None and deadline < base.seconds:
         rule = f"is before the fastest step, {base.seconds:.6g} s"
         raise WrongInput([Problem("--deadline", f"{deadline:g} s", rule, "give more time, or plan another layout")])
     until = base.seconds if deadline is None else deadline
     by_group = frontier(groups, besides=(until,))
-    by_pass = frontier(fine, besides=(until,)) if len(fine.of_group) <= MOST_PASSES else by_group
-    devices = job.devices // step.graph.ranks
-    stages = staged(fine)
+    free = frontier(fine, besides=(until,)) if len(fine.of_group) <= MOST_PASSES else by_group
+    devices = job.devices // fine.graph.ranks
     return EnergyPlan(
         job,
         plan,
@@ -106,17 +98,31 @@ def energy_plan(
         until,
         devices,
         base,
-        by_pass,
+        free,
         by_group,
         *(
-            _setting(on, point, by_pass, devices, switch)
+            _setting(on, point, free, devices, switch)
             for on, point in (
-                (by_pass.tradeoff, by_pass.at(until)),
+                (free.tradeoff, free.at(until)),
                 (groups, by_group.at(until)),
                 (stages, Rounder(stages).point(until, np.zeros(len(stages.of_group)))),
             )
         ),
     )
+
+
+def laid(
+    job: Job, plan: Plan, profile: PowerProfile | None = None, cap: float | None = None
+) -> tuple[Tradeoff, PowerProfile | None]:
+    """A plan's step as a trade-off with a clock for every pass, and the profile its curves are from."""
+    device = job.cluster.device
+    step = replayed(job, plan, machine(job)).step
+    found = profile or (matching(job.model.name, device.name, plan.pp) if plan.vpp == 1 else None)
+    of_pass = curves(device, step.costs, found, cap)
+    host = job.cluster.node.host.power
+    beside = 0.0 if host is None else host.value / job.cluster.node.devices
+    waiting = blocking_power(device) if found is None or found.measured is None else found.measured.blocking_power.value
+    return tradeoff(step.graph, step.costs, of_pass, waiting, beside), found
 
 
 def at_largest(fine: Tradeoff) -> Point:

@@ -156,7 +156,7 @@ def print_energy(console: Console, found: EnergyPlan, document: dict[str, Any]) 
             str(row["switches"]),
             f"{100 * row['gap_to_bound']:.2f} %",
             money(row["bill"]["cost_usd"]),
-            _carbon(row["bill"]["carbon_kg"]),
+            carbon(row["bill"]["carbon_kg"]),
         )
     console.print(table)
     if document["steps"] is not None:
@@ -164,8 +164,8 @@ def print_energy(console: Console, found: EnergyPlan, document: dict[str, Any]) 
     if "start" in document:
         start = document["start"]
         console.print(
-            f"cleanest start: in {start['hour']} hours, {_carbon(start['carbon_kg'])} CO2e instead of "
-            f"{_carbon(start['carbon_at_once_kg'])} at once"
+            f"cleanest start: in {start['hour']} hours, {carbon(start['carbon_kg'])} CO2e instead of "
+            f"{carbon(start['carbon_at_once_kg'])} at once"
         )
     if "one_clock" in document:
         one = document["one_clock"]
@@ -189,8 +189,8 @@ def _run(document: dict[str, Any]) -> Text:
     spent = "" if after["cost_usd"] is None else f", {money(steps * after['cost_usd'])}"
     return Text(
         f"run: {steps * after['energy_kwh'] / 1e3:,.1f} MWh at the meter instead of "
-        f"{steps * before['energy_kwh'] / 1e3:,.1f}{spent}, {_carbon(steps * after['carbon_kg'])} CO2e and "
-        f"{_carbon(steps * after['embodied_carbon_kg'])} for making the devices"
+        f"{steps * before['energy_kwh'] / 1e3:,.1f}{spent}, {carbon(steps * after['carbon_kg'])} CO2e and "
+        f"{carbon(steps * after['embodied_carbon_kg'])} for making the devices"
     )
 
 
@@ -198,7 +198,8 @@ def _energy(joules: float) -> str:
     return f"{joules / 1e6:.4g} MJ" if joules >= 1e6 else f"{joules / 1e3:.4g} kJ"
 
 
-def _carbon(mass: float) -> str:
+def carbon(mass: float) -> str:
+    """CO2e in tonnes or kilograms."""
     return f"{mass / 1e3:,.1f} t" if mass >= 1e3 else f"{mass:.3g} kg"
 
 
