@@ -12,7 +12,7 @@ from simtrain.views.format import money, seconds
 from simtrain.views.layout import layout
 
 MOST = 8
-"""Rows of the front that are shown."""
+"""Rows of a table."""
 
 
 def objective_document(found: Weighed) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def _row(option: Option) -> dict[str, Any]:
 def print_objective(console: Console, document: dict[str, Any]) -> None:
     """The best options by the objective, and those no other beats in all."""
     of = document["totals_of"]
-    console.print(_table(f"Best by {document['objective']}, clocks chosen too (a {of})", document["ranked"]))
+    console.print(_table(f"Best by {document['objective']}, clocks chosen too (a {of})", document["ranked"][:MOST]))
     rows = document["pareto"]
     few = rows if len(rows) <= MOST else [rows[round(at * (len(rows) - 1) / (MOST - 1))] for at in range(MOST)]
     console.print(_table(f"None better in time, cost, energy and carbon (front of {len(rows)})", few))
