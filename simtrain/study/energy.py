@@ -78,7 +78,7 @@ def energy_plan(
 ) -> EnergyPlan:
     """Find the frontier and the clocks of least energy within `deadline` s (None: no slower than largest clocks).
 
-    `deadline` is the step of a straggler (T' in arXiv 2312.06902); past the thriftiest step waiting is cheaper.
+    `deadline` is the step of a straggler (T' in arXiv 2312.06902); as there, no step gets longer than the thriftiest.
     `cap`: W a device may draw. WrongInput where the deadline is before the fastest step.
     """
     fine, found = laid(job, plan, profile, cap)
