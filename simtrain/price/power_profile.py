@@ -75,7 +75,9 @@ def _read(path: Path) -> tuple[tuple[Curve, Curve], ...]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongInput([Problem(str(path), None, f"cannot be read: {error}")]) from None
+        raise WrongInput(
+            [Problem(str(path), None, f"cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}")]
+        ) from None
     missing = [name for name in COLUMNS if not rows or name not in rows[0]]
     if missing:
         rule = f"needs the columns {', '.join(COLUMNS)} and a row a stage, phase and clock"

@@ -18,7 +18,9 @@ def read_series(path: Path) -> Array:
     try:
         lines = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongInput([Problem("--hourly", str(path), f"cannot be read: {error}")]) from None
+        raise WrongInput(
+            [Problem("--hourly", str(path), f"cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}")]
+        ) from None
     problems, values = [], []
     for number, line in enumerate(lines, start=1):
         try:
