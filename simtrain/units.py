@@ -22,6 +22,7 @@ KNOWN: dict[str, dict[str, float]] = {
     "Hz": {f"{p}Hz": f for p, f in _DECIMAL.items()},
     "USD/s": {"USD/s": 1.0, "USD/h": 1 / 3600.0},
     "kg/J": {"kg/J": 1.0, "g/kWh": 1e-3 / 3.6e6, "kg/kWh": 1 / 3.6e6},
+    "USD": {f"{p}USD": f for p, f in _DECIMAL.items()},
     "USD/J": {"USD/J": 1.0, "USD/kWh": 1 / 3.6e6},
 }
 _NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S.*)?$")
@@ -56,6 +57,7 @@ def example(unit: str) -> str:
         "USD/s": "3.90 USD/h",
         "kg/J": "400 g/kWh",
         "USD/J": "0.10 USD/kWh",
+        "USD": "2 MUSD",
     }[unit]
 
 

@@ -1,6 +1,8 @@
 """From command-line arguments to a request."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from simtrain import units
 from simtrain.errors import Problem, WrongInput, nearest
@@ -9,6 +11,8 @@ from simtrain.spec.calibration import own_scale, own_scales
 from simtrain.spec.job import Job
 from simtrain.spec.memory_policy import ACTIONS, Action
 from simtrain.spec.request import Request
+
+Value = TypeVar("Value")
 
 
 def request(model: str, cluster: str | None, *options: dict[str, str | None]) -> Request:
@@ -73,3 +77,14 @@ def calibrated(job: Job, path: Path | None) -> Job:
     if path is None:
         return job
     return job.model_copy(update={"own": own_scale(path, job.stack.name, job.cluster.device.name)})
+
+
+def tried(problems: list[Problem], read: Callable[..., Value], *arguments: Any) -> Value | None:
+    """What is read of these arguments; None where one is, or where it is wrong, which is added to `problems`."""
+    if arguments[0] is None:
+        return None
+    try:
+        return read(*arguments)
+    except WrongInput as wrong:
+        problems.extend(wrong.problems)
+        return None

@@ -9,7 +9,7 @@ from typing import cast
 
 import typer
 
-from simtrain.cli import calibrate, memory, plan, score, show, simulate, trace
+from simtrain.cli import calibrate, energy, memory, plan, score, show, simulate, trace
 from simtrain.cli.output import report
 from simtrain.errors import Problem, WrongInput
 
@@ -21,6 +21,7 @@ Examples:
   simtrain plan job.toml --out plan.json         a job from a file
   simtrain simulate plan.json                    one layout in detail
   simtrain memory plan.json                      time for memory
+  simtrain energy plan.json                      clocks that save energy
   simtrain trace plan.json                       its step, for ui.perfetto.dev
   simtrain show models                           what is known
 
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command("plan", help=plan.HELP)(plan.plan)
 app.command("simulate", help=simulate.HELP)(simulate.simulate)
 app.command("memory", help=memory.HELP)(memory.memory)
+app.command("energy", help=energy.HELP)(energy.energy)
 app.command("trace", help=trace.HELP)(trace.trace)
 app.command("show", help=show.HELP)(show.show)
 app.command("score", help=score.HELP)(score.score)

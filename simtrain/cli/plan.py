@@ -20,7 +20,10 @@ from simtrain.cli.options import (
     Seq,
     Stack,
     Tokens,
+    stated,
 )
+
+AIM = "The aim"
 
 HELP = r"""Find the best layouts for training MODEL on CLUSTER.
 
@@ -66,18 +69,27 @@ def plan(
     ] = False,
     memory_cap: MemoryCap = None,
     top: Annotated[str, typer.Option(metavar="N", help="Plans to rank.")] = "5",
+    objective: Annotated[str | None, stated("Best by time, cost, energy or carbon: clocks too.", "NAME", AIM)] = None,
+    deadline: Annotated[str | None, stated('The run may take so long, e.g. "30 d".', "TIME", AIM)] = None,
+    budget: Annotated[str | None, stated('The run may cost so much, e.g. "2 MUSD".', "MONEY", AIM)] = None,
+    power_cap: Annotated[str | None, stated('The site may draw so much, e.g. "5 MW".', "POWER", AIM)] = None,
+    grid: Annotated[str | None, stated('A country as in FRA, or "57 g/kWh".', "NAME", AIM)] = None,
+    tariff: Annotated[str | None, stated('Paid for energy besides devices, "0.1 USD/kWh".', "PRICE", AIM)] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answer here as JSON, for simtrain simulate.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the search and show it."""
+    from simtrain.cli.aim import aimed
     from simtrain.cli.inputs import actions, calibrated, capped, memory_size, request, unreadable
     from simtrain.cli.output import check_writable, console, note, print_json, progress, write_json
     from simtrain.errors import Problem, WrongInput
     from simtrain.search.advice import advice
     from simtrain.search.search import search
+    from simtrain.study.objective import weighed
     from simtrain.views.document import plan_document
+    from simtrain.views.objective import objective_document, print_objective
     from simtrain.views.tables import print_nothing_fits, print_search
 
     problems: list[Problem] = unreadable(calibration)
@@ -99,6 +111,7 @@ def plan(
     if out is not None and str(out) in (model, cluster):
         problems.append(Problem("--out", str(out), "would overwrite what is read", "name another file"))
     problems.extend(check_writable(out))
+    aim = aimed(problems, objective, deadline, budget, power_cap, grid, tariff)
     if problems or job is None:
         raise WrongInput(problems)
     if no_offload:
@@ -109,6 +122,11 @@ def plan(
         found = len(result.best.plans) > 0
         hints = [] if found else advice(result)
     document = plan_document(result)
+    chosen = None
+    if aim is not None and found:
+        with progress("weighing") as update:
+            chosen = weighed(result, aim, update)
+        document["objective"] = objective_document(chosen)
     if not found:
         document["hints"] = hints
     if found and out is not None:
@@ -117,6 +135,8 @@ def plan(
         print_json(document)
     elif found:
         print_search(console(), result, document["plans"])
+        if chosen is not None:
+            print_objective(console(), document["objective"])
     else:
         print_nothing_fits(console(), result, hints)
     if found and out is not None:
@@ -124,4 +144,7 @@ def plan(
     elif not found:
         if out is not None:
             note(f"{out} was not written")
+        raise typer.Exit(1)
+    if chosen is not None and not chosen.ranked:
+        note("no layout keeps to these limits")
         raise typer.Exit(1)

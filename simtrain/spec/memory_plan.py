@@ -64,6 +64,9 @@ class MemoryPlan(Spec):
     layer_chunks: PositiveInt = 1
     """What a layer rebuilds exists so too, but for keys and values (the same paper)."""
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
     def problems(self, where: str, stages: int, layers: int) -> list[Problem]:
         """Where it speaks of other stages than a pipeline of so many has, or of more layers than each of them."""
         found = []

@@ -1,0 +1,142 @@
+"""The time-energy frontier of a step: least energy for every length, and clocks that reach it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.search.deadline import Deadline
+from simtrain.search.tradeoff import Tradeoff, fill
+from simtrain.timeline.order import NONE, Index
+
+Array = NDArray[np.float64]
+TOLERANCE: Final = 1e-3
+"""Relative error of the frontier between its points."""
+SLACK: Final = 1e-9
+"""Share of a duration that solvers may be off by."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Clocks of one deadline, as they can be set."""
+
+    deadline: float
+    seconds: float
+    """What the step takes with these clocks, never more than the deadline."""
+    joules: float
+    """Of one device a rank, all ranks."""
+    choice: Index
+    """Option of every group."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """From the shortest step to that of the thriftiest clocks; what is slower only waits longer."""
+
+    tradeoff: Tradeoff
+    points: tuple[Point, ...]
+    """By deadline; none slower and no less thirsty than another."""
+    deadline: Array
+    bound: Array
+    """Least joules at every deadline, shape (solves,)."""
+    slope: Array
+    """Watts saved with a longer step, negative, shape (solves,)."""
+
+    def least(self, seconds: float | Array) -> Array:
+        """A bound no clocks can beat at that length: the highest of all tangents."""
+        at = np.atleast_1d(np.asarray(seconds, float))
+        return np.asarray((self.bound + self.slope * (at[:, None] - self.deadline)).max(axis=1))
+
+    def gap(self, point: Point) -> float:
+        """How far a point is above the bound at its own length, relative."""
+        return point.joules / float(self.least(point.seconds)[0]) - 1
+
+    def at(self, deadline: float) -> Point:
+        """The point of least energy that meets a deadline. It must not lie before the first."""
+        return min((p for p in self.points if p.seconds <= deadline * (1 + SLACK)), key=lambda p: p.joules)
+
+    @property
+    def thriftiest(self) -> Point:
+        """The point of least energy: T* of Perseus (arXiv 2312.06902)."""
+        return min(self.points, key=lambda p: p.joules)
+
+
+def frontier(tradeoff: Tradeoff, tolerance: float = TOLERANCE, besides: tuple[float, ...] = ()) -> Frontier:
+    """All of it, to a relative `tolerance`: tangents of solved deadlines meet where the next is solved.
+
+    `besides`: deadlines (s) solved whatever the tolerance.
+    """
+    solver = Deadline(tradeoff)
+    first = tradeoff.duration(tradeoff.seconds(tradeoff.fastest))
+    last = tradeoff.duration(tradeoff.seconds(tradeoff.thriftiest))
+    solved = {at: solver.solve(at * (1 + SLACK)) for at in (first, last)}
+    open_ = [(first, last)]
+    while open_:
+        low, high = open_.pop()
+        (joules, slope, _), (joules_high, slope_high, _) = solved[low], solved[high]
+        if high <= low or slope_high <= slope:
+            continue
+        meet = (joules_high - joules + slope * low - slope_high * high) / (slope - slope_high)
+        chord = joules + (joules_high - joules) * (meet - low) / (high - low)
+        if not low < meet < high or chord - (joules + slope * (meet - low)) < tolerance * chord:
+            continue
+        solved[meet] = solver.solve(meet)
+        open_ += [(low, meet), (meet, high)]
+    solved |= {at: solver.solve(at) for at in besides if first < at < last}
+    deadlines = np.array(sorted(solved))
+    rounder = Rounder(tradeoff)
+    points = [rounder.point(at, solved[at][2]) for at in deadlines.tolist()]
+    bound, slopes = (np.array([solved[at][k] for at in deadlines.tolist()]) for k in (0, 1))
+    return Frontier(tradeoff, undominated(points), deadlines, bound, slopes)
+
+
+def undominated(points: list[Point]) -> tuple[Point, ...]:
+    """The points no other beats in both time and energy, fastest first."""
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.seconds, p.joules)):
+        if not kept or point.joules < kept[-1].joules:
+            kept.append(point)
+    return tuple(kept)
+
+
+class Rounder:
+    """From durations to clocks that can be set: the next faster ones, then slack is filled while the deadline holds."""
+
+    def __init__(self, tradeoff: Tradeoff):
+        self.tradeoff = tradeoff
+        seconds, joules, _ = tradeoff.options
+        chosen = np.flatnonzero(tradeoff.group != NONE)
+        self._members = chosen[np.argsort(tradeoff.group[chosen], kind="stable")]
+        self._first = np.searchsorted(tradeoff.group[self._members], np.arange(len(tradeoff.of_group) + 1))
+        self._steps = np.diff(seconds, axis=1, prepend=0.0)
+        self._drops = tradeoff.passes[:, None] * np.diff(joules[tradeoff.of_group], axis=1, prepend=0.0)
+
+    def point(self, deadline: float, wanted: Array) -> Point:
+        """Clocks for `wanted` seconds of a pass of every group, shape (groups,)."""
+        tradeoff = self.tradeoff
+        seconds, count = tradeoff.options[0][tradeoff.of_group], tradeoff.options[2][tradeoff.of_group]
+        there = np.arange(seconds.shape[1]) < count[:, None]
+        choice = ((seconds <= wanted[:, None] * (1 + SLACK)) & there).sum(axis=1) - 1
+        choice = np.maximum(choice, 0)
+        following = np.minimum(choice + 1, count - 1)
+        order = np.argsort(np.take_along_axis(self._drops, following[:, None], axis=1)[:, 0], kind="stable")
+        durations = tradeoff.seconds(choice)
+        fill(
+            tradeoff.turns,
+            tradeoff.before,
+            durations,
+            tradeoff.ends,
+            tradeoff.begins,
+            self._members,
+            self._first,
+            tradeoff.part,
+            tradeoff.curve,
+            self._steps,
+            order,
+            choice,
+            count,
+            deadline * (1 + SLACK),
+        )
+        length = tradeoff.duration(tradeoff.seconds(choice))
+        return Point(deadline, length, tradeoff.joules(choice, length), choice)

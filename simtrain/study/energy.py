@@ -1,0 +1,139 @@
+"""A plan's energy: its frontier, the clocks to run at, and what they save."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from simtrain.errors import Problem, WrongInput
+from simtrain.estimate import machine
+from simtrain.estimate.replayed import replayed
+from simtrain.price.power_law import blocking_power
+from simtrain.price.power_profile import PowerProfile, matching
+from simtrain.search.clocks import coarse, curves, staged, tradeoff, with_switches
+from simtrain.search.frontier import Frontier, Point, Rounder, frontier
+from simtrain.search.tradeoff import Tradeoff
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+
+MOST_PASSES: Final = 4096
+"""Passes up to which each gets a clock of its own; larger steps get a clock a group."""
+SWITCH: Final = 10e-3
+"""Seconds until a new clock is there: assumed, no measurement was found."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Clocks chosen for a step, and what they come to. Joules of all devices of the job."""
+
+    point: Point
+    on: Tradeoff
+    seconds: float
+    """With late clocks."""
+    joules: float
+    switches: int
+    """Changes of clock in a step, of all stages of one replica."""
+    gap: float
+    """Joules over the bound of the linear programme at the same length, relative, before late clocks."""
+
+
+@dataclass(frozen=True)
+class EnergyPlan:
+    """The answer for one plan."""
+
+    job: Job
+    plan: Plan
+    profile: PowerProfile | None
+    deadline: float
+    """Seconds a step may take."""
+    devices: int
+    """A stage has, in all replicas."""
+    base: Point
+    """Every pass at the largest clock."""
+    fine: Frontier
+    """A clock a pass, or a group where passes are too many."""
+    grouped: Frontier
+    """A clock for a stage, phase and part of the step."""
+    chosen: Setting
+    few: Setting
+    """Of `grouped`, within the same deadline."""
+    steady: Setting
+    """One clock a stage, that never changes, within the same deadline."""
+
+    def saved(self, setting: Setting) -> float:
+        """Share of the energy of largest clocks saved where both wait until the deadline (Perseus, table 4)."""
+        until = max(self.deadline, self.base.seconds)
+        before = self.devices * (self.base.joules + setting.on.standing * (until - self.base.seconds))
+        after = setting.joules + self.devices * setting.on.standing * max(until - setting.seconds, 0.0)
+        return 1 - after / before
+
+
+def energy_plan(
+    job: Job,
+    plan: Plan,
+    profile: PowerProfile | None = None,
+    deadline: float | None = None,
+    cap: float | None = None,
+    switch: float = SWITCH,
+) -> EnergyPlan:
+    """Find the frontier and the clocks of least energy within `deadline` s (None: no slower than largest clocks).
+
+    `deadline` is the step of a straggler (T' in arXiv 2312.06902); as there, no step gets longer than the thriftiest.
+    `cap`: W a device may draw. WrongInput where the deadline is before the fastest step.
+    """
+    fine, found = laid(job, plan, profile, cap)
+    groups, stages = coarse(fine), staged(fine)
+    base = at_largest(fine)
+    if deadline is not None and deadline < base.seconds:
+        rule = f"is before the fastest step, {base.seconds:.6g} s"
+        raise WrongInput([Problem("--deadline", f"{deadline:g} s", rule, "give more time, or plan another layout")])
+    until = base.seconds if deadline is None else deadline
+    by_group = frontier(groups, besides=(until,))
+    free = frontier(fine, besides=(until,)) if len(fine.of_group) <= MOST_PASSES else by_group
+    devices = job.devices // fine.graph.ranks
+    return EnergyPlan(
+        job,
+        plan,
+        found,
+        until,
+        devices,
+        base,
+        free,
+        by_group,
+        *(
+            _setting(on, point, free, devices, switch)
+            for on, point in (
+                (free.tradeoff, free.at(until)),
+                (groups, by_group.at(until)),
+                (stages, Rounder(stages).point(until, np.zeros(len(stages.of_group)))),
+            )
+        ),
+    )
+
+
+def laid(
+    job: Job, plan: Plan, profile: PowerProfile | None = None, cap: float | None = None
+) -> tuple[Tradeoff, PowerProfile | None]:
+    """A plan's step as a trade-off with a clock for every pass, and the profile its curves are from."""
+    device = job.cluster.device
+    step = replayed(job, plan, machine(job)).step
+    found = profile or (matching(job.model.name, device.name, plan.pp) if plan.vpp == 1 else None)
+    of_pass = curves(device, step.costs, found, cap)
+    host = job.cluster.node.host.power
+    beside = 0.0 if host is None else host.value / job.cluster.node.devices
+    waiting = blocking_power(device) if found is None or found.measured is None else found.measured.blocking_power.value
+    return tradeoff(step.graph, step.costs, of_pass, waiting, beside), found
+
+
+def at_largest(fine: Tradeoff) -> Point:
+    """The step with every pass at the largest clock that is worth it."""
+    seconds = fine.duration(fine.seconds(fine.fastest))
+    return Point(seconds, seconds, fine.joules(fine.fastest, seconds), fine.fastest)
+
+
+def _setting(on: Tradeoff, point: Point, bound: Frontier, devices: int, switch: float) -> Setting:
+    """A point with late clocks."""
+    late, switches = with_switches(on, point.choice, switch)
+    seconds = on.duration(late)
+    joules = point.joules + on.standing * (seconds - point.seconds)
+    return Setting(point, on, seconds, devices * joules, switches, bound.gap(point))

@@ -1,0 +1,132 @@
+"""Which layout, at which clocks, is best by time, money, energy or carbon, within limits on each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from simtrain.search.clocks import staged
+from simtrain.search.frontier import Point, Rounder
+from simtrain.search.search import Search
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+from simtrain.study.bill import Bill, Rates, bill, rates
+from simtrain.study.energy import at_largest, laid
+
+DEPTHS: Final = 10
+OBJECTIVES: Final = ("time", "cost", "energy", "carbon")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run must keep to; None: no limit."""
+
+    seconds: float | None = None
+    money: float | None = None
+    """USD."""
+    power: float | None = None
+    """W of the site, in the mean over a step."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A layout at clocks of its frontier; of a run where the job states tokens, else of a step."""
+
+    plan: Plan
+    point: Point
+    seconds: float
+    bill: Bill
+    power: float
+    """W of the site, in the mean."""
+    largest: bool
+    """Whether every pass runs at the largest clock."""
+
+    def value(self, objective: str) -> float:
+        """What is to be small; money that nobody states is none."""
+        return {
+            "time": self.seconds,
+            "cost": self.bill.money or 0.0,
+            "energy": self.bill.joules,
+            "carbon": self.bill.carbon + self.bill.embodied,
+        }[objective]
+
+    def keeps(self, limits: Limits) -> bool:
+        """Whether it keeps to all limits."""
+        return (
+            (limits.seconds is None or self.seconds <= limits.seconds)
+            and (limits.money is None or self.value("cost") <= limits.money)
+            and (limits.power is None or self.power <= limits.power)
+        )
+
+
+@dataclass(frozen=True)
+class Aim:
+    """An objective, limits, and what the site asks for."""
+
+    objective: str
+    limits: Limits
+    grid: float | None
+    """kg CO2e a joule; None: the cluster's."""
+    tariff: float | None
+    """USD a joule; None: the price of devices covers it."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Options by an aim."""
+
+    aim: Aim
+    per_run: bool
+    """Of a run, not a step."""
+    ranked: list[Option]
+    front: list[Option]
+
+
+def weighed(result: Search, aim: Aim, progress: Callable[[int, int], None] | None = None) -> Weighed:
+    """The plans of a search, those ranked and those on its front, at clocks that suit the aim."""
+    job = result.job
+    tables = (result.best, result.pareto)
+    plans = list(dict.fromkeys(table.plan(row) for table in tables for row in range(len(table.plans))))
+    found = options(job, plans, rates(job, None, aim.grid, aim.tariff, None), progress)
+    kept = [option for option in found if option.keeps(aim.limits)]
+    return Weighed(aim, job.tokens is not None, best(kept, aim.objective), front(kept))
+
+
+def options(
+    job: Job, plans: Sequence[Plan], asked: Rates, progress: Callable[[int, int], None] | None = None
+) -> list[Option]:
+    """Every plan at the largest clocks, and slower with a clock a stage, DEPTHS ways."""
+    found = []
+    for done, plan in enumerate(plans, start=1):
+        fine = laid(job, plan)[0]
+        base, stages = at_largest(fine), staged(fine)
+        last = fine.duration(fine.seconds(fine.thriftiest))
+        rounder, fastest = Rounder(stages), np.zeros(len(stages.of_group))
+        slower = [rounder.point(at, fastest) for at in np.linspace(base.seconds, last, DEPTHS + 1)[1:].tolist()]
+        steps = 1.0 if job.tokens is None else job.tokens / (plan.global_batch * job.sequence)
+        for point in (base, *slower):
+            seconds, joules = steps * point.seconds, steps * (job.devices // fine.graph.ranks) * point.joules
+            of = bill(asked, job.devices, seconds, joules)
+            found.append(Option(plan, point, seconds, of, of.joules / seconds, point is base))
+        if progress is not None:
+            progress(done, len(plans))
+    return found
+
+
+def best(found: Sequence[Option], objective: str) -> list[Option]:
+    """The best option of every layout, the best first."""
+    kept: dict[Plan, Option] = {}
+    for option in sorted(found, key=lambda o: (o.value(objective), o.seconds)):
+        if option.plan not in kept:
+            kept[option.plan] = option
+    return list(kept.values())
+
+
+def front(found: Sequence[Option]) -> list[Option]:
+    """Options no other beats in time, money, energy and carbon at once, fastest first."""
+    kept: list[Option] = []
+    for option in sorted(found, key=lambda o: tuple(o.value(name) for name in OBJECTIVES)):
+        if not any(all(other.value(name) <= option.value(name) for name in OBJECTIVES) for other in kept):
+            kept.append(option)
+    return kept

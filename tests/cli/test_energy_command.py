@@ -1,0 +1,78 @@
+"""`simtrain energy` end to end: answers, files, and every complaint at once."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from simtrain.cli.main import app
+from simtrain.errors import WrongInput
+
+PLAN = (
+    "llama-3-8b", "dgx-h100", "--gpus", "8", "--seq", "4096", "--global-batch", "32", "--tokens", "1B",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("energy") / "plan.json"
+    CliRunner().invoke(app, ["plan", *PLAN, "--top", "3", "--out", str(path)], catch_exceptions=False)
+    return path
+
+
+def problems(*arguments: str) -> list[str]:
+    with pytest.raises(WrongInput) as wrong:
+        CliRunner().invoke(app, ["energy", *arguments], catch_exceptions=False)
+    return [str(problem) for problem in wrong.value.problems]
+
+
+def test_answer_and_files(plan_file: Path, tmp_path: Path) -> None:
+    clocks, out = tmp_path / "clocks.csv", tmp_path / "with-clocks.json"
+    arguments = ["energy", str(plan_file), "--csv", str(clocks), "--out", str(out), "--grid", "FRA", "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    answer = json.loads(done.stdout)
+    largest, by_pass = answer["largest_clocks"], answer["clocks"]["pass"]
+    assert by_pass["energy_j"] <= largest["energy_j"] * 1.001
+    energies = [point["energy_j"] for point in answer["frontier"]]
+    assert energies == sorted(energies, reverse=True)
+    assert largest["bill"]["carbon_kg"] == pytest.approx(largest["bill"]["energy_kwh"] * 0.056039)
+    rows = list(csv.DictReader(clocks.read_text().splitlines()))
+    passes = json.loads(out.read_text())["plans"][0]["frequency_plan"]["passes"]
+    assert len(rows) == len(passes) > 0
+    assert float(rows[0]["clock_mhz"]) == passes[0]["clock_mhz"] <= 1980
+    assert CliRunner().invoke(app, ["simulate", str(out)], catch_exceptions=False).exit_code == 0
+
+
+def test_wrong_input_is_reported_at_once(plan_file: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one.csv"
+    one.write_text("stage,phase,clock_mhz,time_s,energy_j\n0,forward,1410,1,100\n")
+    found = problems(
+        str(plan_file), "--tariff", "-1 USD/kWh", "--profile", str(one), "--grid", "FRB", "--pue", "0.5",
+        "--clocks", "wave", "--csv", str(plan_file),
+    )  # fmt: skip
+    for part in ("must not be negative", "needs two clocks", "--grid", "--pue", "--clocks", "overwrite"):
+        assert any(part in problem for problem in found), part
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--deadline", "1 ms"), "before the fastest step"),
+        (("--clock", "1401 MHz"), "is not a clock"),
+        (("--profile", "gpt-3-175b-a40"), "holds 8 stages"),
+    ],
+)
+def test_what_only_the_plan_tells(plan_file: Path, arguments: tuple[str, str], said: str) -> None:
+    assert said in problems(str(plan_file), *arguments)[0]
+
+
+def test_the_objective_reorders_and_limits_bind() -> None:
+    run = CliRunner()
+    done = run.invoke(app, ["plan", *PLAN, "--objective", "energy", "--json"], catch_exceptions=False)
+    ranked = json.loads(done.stdout)["objective"]["ranked"]
+    assert [row["energy_j"] for row in ranked] == sorted(row["energy_j"] for row in ranked)
+    assert not ranked[0]["largest_clocks"]
+    none = run.invoke(app, ["plan", *PLAN, "--deadline", "1 s"], catch_exceptions=False)
+    assert none.exit_code == 1
