@@ -9,7 +9,7 @@ from typing import cast
 
 import typer
 
-from simtrain.cli import calibrate, plan, score, show, simulate, trace
+from simtrain.cli import calibrate, explain, export, plan, score, show, simulate, trace
 from simtrain.cli.output import report
 from simtrain.errors import Problem, WrongInput
 
@@ -20,6 +20,8 @@ Examples:
   simtrain plan llama-3-70b dgx-h100 --gpus 64   the best layouts, and why
   simtrain plan job.toml --out plan.json         a job from a file
   simtrain simulate plan.json                    one layout in detail
+  simtrain explain plan.json --why-not tp=8      why this one, and not that
+  simtrain export plan.json --to megatron-lm     what to run
   simtrain trace plan.json                       its step, for ui.perfetto.dev
   simtrain show models                           what is known
 
@@ -39,6 +41,8 @@ app = typer.Typer(
 )
 app.command("plan", help=plan.HELP)(plan.plan)
 app.command("simulate", help=simulate.HELP)(simulate.simulate)
+app.command("explain", help=explain.HELP)(explain.explain)
+app.command("export", help=export.HELP)(export.export)
 app.command("trace", help=trace.HELP)(trace.trace)
 app.command("show", help=show.HELP)(show.show)
 app.command("score", help=score.HELP)(score.score)

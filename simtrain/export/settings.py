@@ -50,3 +50,23 @@ def stack_remark(job: Job, stacks: tuple[str, ...], trainer: str) -> tuple[str, 
     if job.stack.name in stacks:
         return ()
     return (f"the plan was predicted for {job.stack.name}, not for {trainer}: plan again with --stack {stacks[0]}",)
+
+
+def flat(data: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested tables as one, keys dotted."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+    return found
+
+
+def nested(values: dict[str, Value]) -> dict[str, Any]:
+    """Dotted keys as nested tables."""
+    data: dict[str, Any] = {}
+    for name, value in values.items():
+        *parents, last = name.split(".")
+        table = data
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[last] = value
+    return data

@@ -52,7 +52,7 @@ def alternative(job: Job, plan: Plan, asked: Mapping[str, str]) -> Alternative:
     Options not named are free, so that nothing loses by a careless choice of the rest. Where the space has no such plan
     the rest is taken from `plan`. WrongInput: an option that is not known, or not readable.
     """
-    named = _columns(asked)
+    named = columns(asked)
     on = machine(job)
     found = _holding(job, named, on)
     if not len(found):
@@ -121,7 +121,7 @@ def _leading(evaluated: Estimate) -> NDArray[np.int64]:
     return np.unique(np.append(fastest, evaluated.memory.total.argmin()))
 
 
-def _columns(asked: Mapping[str, str]) -> dict[str, int]:
+def columns(asked: Mapping[str, str]) -> dict[str, int]:
     """Columns of the options that were named; WrongInput with every one that is not known or not readable."""
     known = [field.name for field in fields(Layout)]
     problems = [

@@ -1,0 +1,90 @@
+"""From what a trainer's configuration says to a job and a plan."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from simtrain.errors import Problem, WrongInput, nearest
+from simtrain.export import deepspeed, megatron_lm_read, torchtitan
+from simtrain.export.settings import Imported
+from simtrain.search.layout import Layout
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+from simtrain.spec.request import Request
+
+READERS: Final = {"megatron-lm": megatron_lm_read.read, "torchtitan": torchtitan.read, "deepspeed": deepspeed.read}
+STACK_OF: Final = {"megatron-lm": "megatron-core", "torchtitan": "torchtitan", "deepspeed": "deepspeed"}
+PLAIN: Final[dict[str, Any]] = {
+    "tp": "1",
+    "sp": False,
+    "pp": "1",
+    "vpp": "1",
+    "cp": "1",
+    "ulysses": "1",
+    "ep": "1",
+    "etp": "1",
+    "zero": "0",
+    "shard_group": None,
+    "schedule": None,
+    "micro_batch": "1",
+    "recompute": "none",
+    "full_layers": "0",
+    "offload": "none",
+}
+"""A layout of which nothing is said."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A configuration that was brought, as a job and a plan."""
+
+    job: Job
+    plan: Plan
+    imported: Imported
+
+
+def brought(trainer: str, text: str, stated: Request, layout: dict[str, Any]) -> Brought:
+    """Job and plan of a trainer's configuration; `stated` and `layout` go before what it says.
+
+    WrongInput: an unknown trainer, settings that contradict one another, or a model nobody names.
+    """
+    if trainer not in READERS:
+        raise WrongInput([Problem("--from", trainer, "is not known", nearest(trainer, READERS))])
+    imported = READERS[trainer](text)
+    asked = Request(**{"stack": STACK_OF[trainer]} | imported.job).overridden_by(stated)
+    shape = imported.model if stated.model is None else None
+    if shape is None and stated.model is None:
+        hint = "name it before the cluster" + (f" ({imported.remarks[-1]})" if imported.remarks else "")
+        raise WrongInput([Problem("model", None, "is not in this configuration", hint), *asked.problems()])
+    job = asked.job(shape)
+    wanted, remarks = _laid(imported, job)
+    plan = Layout(**PLAIN | wanted | layout).plan(job)
+    return Brought(job, plan, replace(imported, remarks=(*imported.remarks, *remarks)))
+
+
+def _laid(imported: Imported, job: Job) -> tuple[dict[str, Any], list[str]]:
+    """Fields of a Layout, where what the configuration leaves open hangs on model and devices."""
+    told = dict(imported.layout)
+    remarks = []
+    number = {name: int(text) for name, text in told.items() if isinstance(text, str) and text.isdecimal()}
+    tp, pp = number.get("tp", 1), number.get("pp", 1)
+    ranks = max(job.devices // (tp * pp), 1)
+    chunk, every = told.pop("layers_per_chunk", None), told.pop("full_every", 0)
+    if chunk and pp > 1:
+        told["vpp"] = str(max(-(-job.model.layers // (pp * chunk)), 1))
+    if every:
+        told["full_layers"] = str(max(job.model.layers // pp // every, 1))
+        if every == 1:
+            told |= {"full_layers": "0", "recompute": "full"}
+    steps = told.pop("accumulation", None)
+    if "micro_batch" not in told and steps is not None:
+        context = number.get("cp", 1) * number.get("ulysses", 1)
+        told["micro_batch"] = str(max(job.global_batch[0] * context // (ranks * int(steps)), 1))
+    if number.get("zero") and ranks == 1:
+        told["zero"] = "0"
+        remarks.append("with one data-parallel rank nothing is sharded: the optimizer is whole")
+    elif number.get("zero") and imported.replicas > 1 and ranks % imported.replicas == 0:
+        told["shard_group"] = str(ranks // imported.replicas)
+    return {name: value for name, value in told.items() if name in _NAMES}, remarks
+
+
+_NAMES: Final = {field.name for field in fields(Layout)}
