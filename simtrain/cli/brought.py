@@ -64,9 +64,13 @@ def simulate_brought(context: typer.Context) -> None:
 
 
 def _text(given: str) -> str:
-    """What was given, or what the file of that name holds."""
-    path = Path(given)
+    """What was given where it looks like a configuration, else what the file of that name holds."""
+    if given.lstrip().startswith(("-", "{", "[")) or "\n" in given:
+        return given
     try:
-        return path.read_text(encoding="utf-8") if len(given) < 4096 and path.is_file() else given
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongInput([Problem(given, None, f"cannot be read: {error}")]) from None
+        return Path(given).read_text(encoding="utf-8")
+    except OSError as error:
+        hint = "name a file, or give arguments that begin with --"
+        raise WrongInput([Problem("--from", given, f"cannot be read: {error.strerror}", hint)]) from None
+    except UnicodeDecodeError:
+        raise WrongInput([Problem("--from", given, "cannot be read: is not UTF-8 text")]) from None

@@ -23,7 +23,6 @@ def settings(job: Job, plan: Plan) -> Settings:
         "mixed_precision": PRECISIONS.get(job.precision.name, "bf16"),
         "num_machines": nodes,
         "num_processes": job.devices,
-        "gradient_accumulation_steps": microbatches(plan),
     }
     sizes = {
         "tp_size": plan.tp,
@@ -44,7 +43,8 @@ def settings(job: Job, plan: Plan) -> Settings:
         values,
         tuple(_unsaid(job, plan, sharded)),
         (
-            f"your script takes {plan.micro_batch} sequences of {job.sequence} a rank and microbatch",
+            f"your script takes {plan.micro_batch} sequences of {job.sequence} a rank and microbatch, "
+            f"Accelerator(gradient_accumulation_steps={microbatches(plan)})",
             *stack_remark(job, STACKS, "Accelerate"),
         ),
     )

@@ -30,15 +30,15 @@ def read(text: str) -> Imported:
         if name in known["values"] and "$" in given[name]
     ]
     problems += [Problem(name, None, "needs a value") for name in known["values"] if name in given and not given[name]]
-    if problems:
-        raise WrongInput(problems)
-    stated = {name: value for name, value in given.items() if name in heard}
+    unreadable = {problem.where for problem in problems}
+    stated = {name: value for name, value in given.items() if name in heard and name not in unreadable}
     numbers = Numbers(stated)
     remarks: list[str] = []
     layout, replicas = _layout(stated, numbers, remarks)
     precision, optimizer = (_chosen(known[table], stated) for table in ("precisions", "optimizers"))
     fields = shape(stated, numbers, remarks)
-    problems = numbers.problems + _contradictions(stated, numbers)
+    problems += [problem for problem in numbers.problems if problem.where not in unreadable]
+    problems += _contradictions(stated, numbers)
     if problems:
         raise WrongInput(problems)
     job = {"seq": stated["--seq-length"], "precision": precision, "optimizer": optimizer or "adamw"}

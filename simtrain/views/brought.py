@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from simtrain.estimate import Detail, Estimate
+from simtrain.estimate import HEADROOM, Detail, Estimate
 from simtrain.search.search import Search
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
@@ -68,11 +68,15 @@ def _print_difference(console: Console, answer: dict[str, Any]) -> None:
     if mine["plan"] == best["plan"]:
         console.print("It is the best plan of this job.")
         return
-    share = lost / mine["step_time_s"]
-    word = f"{seconds(lost)} a step less ({percent(share)})" if lost > 0 else f"{seconds(-lost)} more"
     console.print(f"Best plan: {layout(Plan.model_validate(best['plan']))}", style="bold")
-    console.print(f"  {seconds(best['step_time_s'])} a step, {word}; {gib(best['memory_bytes'])} of memory")
-    terms = Table(title="Where the time is lost", title_justify="left", show_header=False, box=None)
+    share = percent(abs(lost) / mine["step_time_s"])
+    difference = f"{seconds(abs(lost))} a step {'less' if lost > 0 else 'more'} than yours ({share})"
+    console.print(f"  {seconds(best['step_time_s'])} a step, {difference}; {gib(best['memory_bytes'])} of memory")
+    if lost <= 0:
+        margin = mine["memory_margin_bytes"]
+        why = "does not fit" if not mine["fits"] else f"leaves {gib(margin)} of memory free only"
+        console.print(f"  yours {why}, and ranked plans leave {percent(HEADROOM)} of it")
+    terms = Table(title="Yours against it", title_justify="left", show_header=False, box=None)
     for term, difference in sorted(against["time_by_term_s"].items(), key=lambda item: -item[1]):
         if abs(difference) > SMALLEST * mine["step_time_s"]:
             terms.add_row(term, f"{'+' if difference > 0 else '-'}{seconds(abs(difference))}")
