@@ -1,7 +1,7 @@
 """Why not another layout: illegal, too big, slower, or faster after all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from simtrain.estimate.replayed import exact
 from simtrain.price.blocks import Machine
 from simtrain.search.layout import CHOICES, COLUMN_OF, Layout
 from simtrain.search.refine import neighbours
-from simtrain.search.space import Space
+from simtrain.search.space import Space, legal
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.timeline.memory import CLASSES
@@ -21,6 +21,8 @@ from simtrain.timeline.memory import CLASSES
 Verdict = Literal["illegal", "too big", "slower", "faster", "the same"]
 KEPT: Final = 16
 """Fastest plans of a block that are looked at again."""
+FINE: Final = ("micro_batch", "full_layers", "shard_group")
+"""Columns of which the space holds some values only."""
 YES: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -49,12 +51,14 @@ class Alternative:
 def alternative(job: Job, plan: Plan, asked: Mapping[str, str]) -> Alternative:
     """Compare `plan` with the best plan of the job that has the options `asked` (names and values as text).
 
-    Options not named are free, so that nothing loses by a careless choice of the rest. Where the space has no such plan
-    the rest is taken from `plan`. WrongInput: an option that is not known, or not readable.
+    Options not named are free, so that nothing loses by a careless choice of the rest. Where no such plan is legal, the
+    rules say so of the one whose rest is taken from `plan`. WrongInput: an option that is not known, or not readable.
     """
     named = columns(asked)
     on = machine(job)
     found = _holding(job, named, on)
+    if not len(found):
+        found = _beside_the_space(job, named, on)
     if not len(found):
         try:
             found = PlanTable.of([_like(plan, asked).plan(job)])
@@ -106,6 +110,14 @@ def _holding(job: Job, named: dict[str, int], on: Machine) -> PlanTable:
     around = PlanTable.concatenate([few, neighbours(job, few)])
     around = around.take(_has(around, named))
     return around.take(_leading(estimate(job, around, on)))
+
+
+def _beside_the_space(job: Job, named: dict[str, int], on: Machine) -> PlanTable:
+    """Legal plans with values between the steps of the space, set in those that have what else was named."""
+    fine = {name: value for name, value in named.items() if name in FINE}
+    near = _holding(job, {name: value for name, value in named.items() if name not in FINE}, on)
+    changed = replace(near, **{name: np.full(len(near), value) for name, value in fine.items()})
+    return changed.take(legal(job, changed)) if fine and len(near) else PlanTable.of([])
 
 
 def _has(plans: PlanTable, named: dict[str, int]) -> NDArray[np.bool_]:

@@ -26,7 +26,8 @@ def stated(text: str) -> dict[str, str]:
     words = shlex.split(text)
     names = [place for place, word in enumerate(words) if word.startswith("--")]
     return {
-        words[here]: " ".join(words[here + 1 : there]) for here, there in zip(names, [*names[1:], len(words)], strict=True)
+        words[here]: " ".join(words[here + 1 : there])
+        for here, there in zip(names, [*names[1:], len(words)], strict=True)
     }
 
 

@@ -27,7 +27,7 @@ def expressible(trainer: str, model: str) -> list[Plan]:
     if (trainer, model) not in PLANS:
         asked = JOBS[trainer, model]
         table = [plans for plans, _ in Space(asked).blocks() if len(plans)]
-        some = [plans.plan(row) for plans in table for row in range(0, len(plans), 37)]
+        some = [plans.plan(row) for plans in table for row in range(0, len(plans), 101)]
         PLANS[trainer, model] = [
             plan for plan in some if all(what.startswith(SCRIPT) for what in told(trainer, asked, plan).lost)
         ]
@@ -36,11 +36,11 @@ def expressible(trainer: str, model: str) -> list[Plan]:
 
 @pytest.mark.parametrize(("trainer", "model"), JOBS)
 def test_enough_plans_can_be_told(trainer: str, model: str) -> None:
-    assert len(expressible(trainer, model)) >= (8 if trainer == "deepspeed" else 50)
+    assert len(expressible(trainer, model)) >= (4 if trainer == "deepspeed" else 20)
 
 
 @pytest.mark.parametrize(("trainer", "model"), JOBS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_import_of_an_export_is_the_plan(trainer: str, model: str, data: st.DataObject) -> None:
     asked = JOBS[trainer, model]
