@@ -1,12 +1,13 @@
 """From what a trainer's configuration says to a job and a plan."""
 
 from dataclasses import dataclass, fields, replace
+from math import prod
 from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.export import deepspeed, megatron_lm_read, torchtitan
 from simtrain.export.settings import Imported
-from simtrain.search.layout import Layout
+from simtrain.search.layout import AXES, Layout
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
@@ -56,6 +57,8 @@ def brought(trainer: str, text: str, stated: Request, layout: dict[str, Any]) ->
         hint = "name it before the cluster" + (f" ({imported.remarks[-1]})" if imported.remarks else "")
         raise WrongInput([Problem("model", None, "is not in this configuration", hint), *asked.problems()])
     job = asked.job(shape)
+    if asked.global_batch is None:
+        job = job.model_copy(update={"global_batch": (_batch(imported, layout, job),)})
     wanted, remarks = _laid(imported, job)
     plan = Layout(**PLAIN | wanted | layout).plan(job)
     return Brought(job, plan, replace(imported, remarks=(*imported.remarks, *remarks)))
@@ -75,16 +78,35 @@ def _laid(imported: Imported, job: Job) -> tuple[dict[str, Any], list[str]]:
         told["full_layers"] = str(max(job.model.layers // pp // every, 1))
         if every == 1:
             told |= {"full_layers": "0", "recompute": "full"}
-    steps = told.pop("accumulation", None)
-    if "micro_batch" not in told and steps is not None:
-        context = number.get("cp", 1) * number.get("ulysses", 1)
-        told["micro_batch"] = str(max(job.global_batch[0] * context // (ranks * int(steps)), 1))
+    steps, context = number.get("accumulation"), number.get("cp", 1) * number.get("ulysses", 1)
+    each = job.global_batch[0] * context // ranks
+    if steps and "micro_batch" not in told:
+        told["micro_batch"] = str(max(each // steps, 1))
+    elif steps and steps * number["micro_batch"] != each:
+        micro, batch = number["micro_batch"], job.global_batch[0]
+        rule = f"of {micro} sequences on {ranks // context} ranks are not the batch of {batch}"
+        hint = f"state {each / micro:g}, or leave it out"
+        raise WrongInput([Problem("gradient accumulation", steps, rule, hint)])
     if number.get("zero") and ranks == 1:
         told["zero"] = "0"
         remarks.append("with one data-parallel rank nothing is sharded: the optimizer is whole")
     elif number.get("zero") and imported.replicas > 1 and ranks % imported.replicas == 0:
         told["shard_group"] = str(ranks // imported.replicas)
     return {name: value for name, value in told.items() if name in _NAMES}, remarks
+
+
+def _batch(imported: Imported, layout: dict[str, Any], job: Job) -> int:
+    """Sequences a step where nothing says so: every data-parallel rank's microbatch, as often as it accumulates."""
+    told = imported.layout | layout
+    number = {
+        name: int(told.get(name) or 1) for name in (*AXES, "micro_batch", "accumulation") if _counts(told.get(name))
+    }
+    taken = prod(number.get(name, 1) for name in AXES)
+    return max(job.devices // taken, 1) * number.get("micro_batch", 1) * number.get("accumulation", 1)
+
+
+def _counts(text: object) -> bool:
+    return isinstance(text, str) and text.isdecimal() and int(text) > 0
 
 
 _NAMES: Final = {field.name for field in fields(Layout)}

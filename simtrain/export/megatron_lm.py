@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from simtrain.export.megatron_lm_shape import Numbers, described, shape
 from simtrain.export.settings import Settings, Value, stack_remark
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of, read_toml
@@ -66,17 +67,15 @@ def _shape(model: Model, sequence: int, lost: list[str]) -> dict[str, Value]:
     }
     values |= {name: True for name, held in switches.items() if held}
     values |= _mixture(model) | _latent(model)
-    unsaid = {
-        "sliding-window attention": model.window is not None,
-        "attention sinks": model.attention_sinks,
-        f"{model.norms_per_layer} norms a layer": model.norms_per_layer not in (1, 2),
-        "a norm over whole queries and keys": model.qk_norm == "full",
-        "a norm after the embedding": model.embedding_norm,
-        "a bias of some products but not of others": model.mlp_bias != model.output_bias,
-        "a gate on the shared expert": model.experts is not None and model.experts.shared_gate,
-    }
-    lost += [f"model: {what} is not in these arguments" for what, held in unsaid.items() if held]
+    lost += [f"model: {name} {value} is not in these arguments" for name, value in _unsaid(model, values).items()]
     return values
+
+
+def _unsaid(model: Model, values: dict[str, Value]) -> dict[str, object]:
+    """What the model has and who reads these arguments would not know."""
+    stated = {name: "" if value is True else str(value) for name, value in values.items()}
+    read, own = described(Model(**shape(stated, Numbers(stated), []))), described(model)
+    return {name: value for name, value in own.items() if read[name] != value}
 
 
 def _mixture(model: Model) -> dict[str, Value]:
@@ -94,6 +93,8 @@ def _mixture(model: Model) -> dict[str, Value]:
         "--moe-grouped-gemm": True,
         "--moe-token-dispatcher-type": "alltoall",
     }
+    if experts.router_bias:
+        values["--moe-router-enable-expert-bias"] = True
     if experts.shared_ffn:
         values["--moe-shared-expert-intermediate-size"] = experts.shared_ffn
     if not all(pattern):

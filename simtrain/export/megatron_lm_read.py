@@ -35,7 +35,16 @@ def read(text: str) -> Imported:
     numbers = Numbers(stated)
     remarks: list[str] = []
     layout, replicas = _layout(stated, numbers, remarks)
+    if "--fp8-format" in stated:
+        stated = {"--fp8-recipe": "delayed"} | stated
     precision, optimizer = (_chosen(known[table], stated) for table in ("precisions", "optimizers"))
+    for flag, table, name in (
+        ("--fp8-format", "precisions", precision),
+        ("--fp4-format", "precisions", precision),
+        ("--optimizer", "optimizers", optimizer),
+    ):
+        if flag in stated and flag not in known[table].get(name, {}):
+            remarks.append(f"{flag} {stated[flag]} is not in the catalog like this: {name or 'adamw'} is taken")
     fields = shape(stated, numbers, remarks)
     problems += [problem for problem in numbers.problems if problem.where not in unreadable]
     problems += _contradictions(stated, numbers)

@@ -4,6 +4,7 @@ import ast
 from typing import Any, Final
 
 from simtrain.errors import Problem
+from simtrain.export.settings import flat
 from simtrain.spec.catalog import model, model_names
 from simtrain.spec.model import Model
 
@@ -86,6 +87,7 @@ def _experts(stated: Given, numbers: Numbers, layers: int) -> dict[str, Any] | N
         "shared_ffn": numbers.of("--moe-shared-expert-intermediate-size", 0),
         "first_dense_layers": dense - (every - 1),
         "every": every,
+        "router_bias": "--moe-router-enable-expert-bias" in stated,
     }
 
 
@@ -128,18 +130,13 @@ def _latent(stated: Given, numbers: Numbers) -> dict[str, int] | None:
     }
 
 
+def described(held: Model) -> dict[str, Any]:
+    """What arguments say of a model, one name a fact."""
+    unsaid = {"name", "source", "published_parameters", "maximum_positions"} | ({"head_dim"} if held.latent else set())
+    return flat(held.model_dump(exclude=unsaid) | {"gated_experts": held.gated_experts, "experts.gated": None})
+
+
 def catalogued(shape: Model) -> Model:
     """The catalog's model of this shape, where there is one."""
-    unsaid = {"name", "source", "published_parameters", "maximum_positions"}
-    unsaid |= {"head_dim"} if shape.latent else set()
-
-    def told(held: Model) -> dict[str, Any]:
-        data = held.model_dump(exclude=unsaid)
-        if data["experts"]:
-            data["experts"] = {key: value for key, value in data["experts"].items() if "bias" not in key}
-        return data
-
-    def same(name: str) -> bool:
-        return told(model(name)) == told(shape)
-
-    return next((model(name) for name in model_names() if same(name)), shape)
+    wanted = described(shape)
+    return next((found for found in map(model, model_names()) if described(found) == wanted), shape)

@@ -150,6 +150,8 @@ def read(text: str) -> Imported:
         key=lambda name: len(names["precisions"][name]),
         default="bf16-mixed",
     )
+    if given.get("model.converters") and "model.converters" not in names["precisions"][precision]:
+        remarks.append(f"converters {given['model.converters']} are not in the catalog like this: {precision} is taken")
     job = {"precision": precision}
     for field, key in (("seq", "training.seq_len"), ("global_batch", "training.global_batch_size")):
         if numbers.get(key, -1) > 0:
@@ -200,6 +202,9 @@ def _layout(
         problems.append(Problem("activation_checkpoint.mode", mode, "must be none, selective or full"))
     remarks = [] if sharded or replicas == 1 else ["states are whole on every rank: data_parallel_shard_degree is 1"]
     batch = numbers.get("training.local_batch_size", 8)
+    micro = batch if pp == 1 else degree("pipeline_parallel_microbatch_size")
+    if numbers.get("training.global_batch_size", -1) < 1:
+        remarks.append("global_batch_size is not stated: every rank takes its local batch once")
     layout = {
         "tp": tp,
         "pp": pp,
@@ -209,11 +214,13 @@ def _layout(
         "ep": degree("expert_parallel_degree"),
         "etp": degree("expert_tensor_parallel_degree"),
         "zero": (2 if given.get("parallelism.fsdp_reshard_after_forward") == "never" else 3) if sharded else 0,
-        "micro_batch": batch if pp == 1 else degree("pipeline_parallel_microbatch_size"),
+        "micro_batch": micro,
         "recompute": "none" if every else mode,
         "full_layers": 0,
         "offload": "all" if given.get("training.enable_cpu_offload") is True else "none",
         "schedule": schedules.get(word) if pp > 1 else "1f1b",
     }
+    if numbers.get("training.global_batch_size", -1) < 1 and micro:
+        layout["accumulation"] = max(batch // micro, 1)
     written: dict[str, Any] = {name: str(value) for name, value in layout.items()}
     return written | {"sp": tp > 1, "layers_per_chunk": each, "full_every": every}, replicas, remarks

@@ -152,3 +152,29 @@ def test_unknown_keys_of_files_are_listed(run: Run) -> None:
         run("simulate", "llama-3-8b", *HERE, "--from", "deepspeed", text, "--seq", "4096", "--json").out
     )
     assert answer["imported"]["not_understood"] == ["odd", "zero_optimization.new"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "text", "batch"),
+    [
+        ("megatron-lm", SMALL.replace("batch-size 1", "batch-size 2"), 32),
+        ("deepspeed", '{"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 3}', 96),
+        ("torchtitan", "[training]\nlocal_batch_size = 4\nseq_len = 4096\n", 64),
+    ],
+)
+def test_a_batch_nobody_states_is_what_the_trainer_takes(run: Run, trainer: str, text: str, batch: int) -> None:
+    outcome = run("simulate", "llama-3-8b", *HERE, "--from", trainer, text, "--seq", "4096", "--json")
+    assert json.loads(outcome.out)["plans"][0]["plan"]["global_batch"] == batch
+
+
+def test_batches_that_do_not_multiply(run: Run) -> None:
+    text = '{"train_batch_size": 64, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 3}'
+    outcome = run("simulate", "llama-3-8b", *HERE, "--from", "deepspeed", text)
+    assert outcome.code == 2
+    assert "are not the batch of 64" in outcome.err
+
+
+@pytest.mark.parametrize("flags", ["--fp8-format e5m2", "--optimizer muon", "--fp8-format hybrid --fp8-recipe own"])
+def test_what_the_catalog_has_not_is_said(run: Run, flags: str) -> None:
+    text = f"{SMALL} --bf16 --use-distributed-optimizer {flags} --global-batch-size 64"
+    assert "is taken" in run("simulate", "--from", "megatron-lm", text, *HERE).out
