@@ -50,13 +50,21 @@ def brought(trainer: str, text: str, stated: Request, layout: dict[str, Any]) ->
     """
     if trainer not in READERS:
         raise WrongInput([Problem("--from", trainer, "is not known", nearest(trainer, READERS))])
-    imported = READERS[trainer](text)
+    written = Layout(**PLAIN | layout)
+    try:
+        imported = READERS[trainer](text)
+    except WrongInput as wrong:
+        raise WrongInput([*wrong.problems, *stated.problems(), *written.problems()]) from None
     asked = Request(**{"stack": STACK_OF[trainer]} | imported.job).overridden_by(stated)
     shape = imported.model if stated.model is None else None
     if shape is None and stated.model is None:
         hint = "name it before the cluster" + (f" ({imported.remarks[-1]})" if imported.remarks else "")
-        raise WrongInput([Problem("model", None, "is not in this configuration", hint), *asked.problems()])
-    job = asked.job(shape)
+        missing = Problem("model", None, "is not in this configuration", hint)
+        raise WrongInput([missing, *asked.problems(), *written.problems()])
+    try:
+        job = asked.job(shape)
+    except WrongInput as wrong:
+        raise WrongInput([*wrong.problems, *written.problems()]) from None
     if asked.global_batch is None:
         job = job.model_copy(update={"global_batch": (_batch(imported, layout, job),)})
     wanted, remarks = _laid(imported, job)

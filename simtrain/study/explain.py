@@ -102,7 +102,7 @@ def explain(job: Job, plan: Plan, why_not: Mapping[str, str] | None = None) -> E
         detail=made.take(mine),
         best=best,
         unlimited=unlimited,
-        worths=tuple(_worth(name, *exact(*changed)[:1], now, mine, best) for name, changed in _changes(job, known, on)),
+        worths=tuple(_worth(name, exact(*changed)[0], now, mine, best) for name, changed in _changes(job, known, on)),
         grounds=grounds(job, plan, on),
         alternative=compared,
     )

@@ -116,9 +116,19 @@ def test_contradictions_are_explained(run: Run, flags: str) -> None:
 
 def test_everything_wrong_at_once(run: Run) -> None:
     flags = "--bf16 --fp16 --num-layers x --num-query-groups 4 --tensor-model-parallel-size $TP"
-    outcome = run("simulate", "--from", "megatron-lm", flags, *HERE, "--rank", "2")
+    outcome = run("simulate", "--from", "megatron-lm", flags, "nowhere", "--gpus", "no", "--pp", "x", "--rank", "2")
     assert outcome.code == 2
-    for part in ("--rank", "two number formats", "--num-layers", "--num-query-groups", "$TP", "--hidden-size"):
+    for part in (
+        "nowhere",
+        "--gpus",
+        "--pp",
+        "--rank",
+        "two number formats",
+        "--num-layers",
+        "--num-query-groups",
+        "$TP",
+        "--hidden-size",
+    ):
         assert part in outcome.err
 
 
