@@ -67,14 +67,14 @@ def brought(trainer: str, text: str, stated: Request, layout: dict[str, Any]) ->
         raise WrongInput([*wrong.problems, *written.problems()]) from None
     if asked.global_batch is None:
         job = job.model_copy(update={"global_batch": (_batch(imported, layout, job),)})
-    wanted, remarks = _laid(imported, job)
-    plan = Layout(**PLAIN | wanted | layout).plan(job)
+    wanted, remarks = _laid(imported, layout, job)
+    plan = Layout(**PLAIN | wanted).plan(job)
     return Brought(job, plan, replace(imported, remarks=(*imported.remarks, *remarks)))
 
 
-def _laid(imported: Imported, job: Job) -> tuple[dict[str, Any], list[str]]:
+def _laid(imported: Imported, layout: dict[str, Any], job: Job) -> tuple[dict[str, Any], list[str]]:
     """Fields of a Layout, where what the configuration leaves open hangs on model and devices."""
-    told = dict(imported.layout)
+    told = imported.layout | layout
     remarks = []
     number = {name: int(text) for name, text in told.items() if isinstance(text, str) and text.isdecimal()}
     tp, pp = number.get("tp", 1), number.get("pp", 1)
@@ -98,7 +98,10 @@ def _laid(imported: Imported, job: Job) -> tuple[dict[str, Any], list[str]]:
     if number.get("zero") and ranks == 1:
         told["zero"] = "0"
         remarks.append("with one data-parallel rank nothing is sharded: the optimizer is whole")
-    elif number.get("zero") and imported.replicas > 1 and ranks % imported.replicas == 0:
+    elif number.get("zero") and imported.replicas > 1 and "shard_group" not in told:
+        if ranks % imported.replicas:
+            rule = f"must divide the {ranks} data-parallel ranks (context ranks among them)"
+            raise WrongInput([Problem("copies of the sharded states", imported.replicas, rule)])
         told["shard_group"] = str(ranks // imported.replicas)
     return {name: value for name, value in told.items() if name in _NAMES}, remarks
 

@@ -13,13 +13,18 @@ from simtrain.validation.corpus import corpus
 from simtrain.validation.rows import Expressed, express
 
 PUBLISHED = tomllib.loads((Path(__file__).parent / "megatron_arguments.toml").read_text(encoding="utf-8"))
-RUNS = PUBLISHED["runs"]
+RUNS = {run: (group, flags) for group, held in PUBLISHED.items() for run, flags in held["runs"].items()}
 
 
 @pytest.fixture(scope="module")
 def expressed() -> dict[str, Expressed]:
-    found = express(corpus().of_source("megatron-sc21"))
+    found = [each for group in PUBLISHED.values() for each in express(corpus().of_source(group["source"]))]
     return {each.row.id: each for each in found if isinstance(each, Expressed)}
+
+
+def published_flags(run: str) -> str:
+    group, flags = RUNS[run]
+    return f"pretrain_gpt.py {flags} {PUBLISHED[group]['shared']}"
 
 
 def stated(text: str) -> dict[str, str]:
@@ -37,7 +42,7 @@ def test_enough_runs() -> None:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_flags_both_have_are_equal(run: str, expressed: dict[str, Expressed]) -> None:
-    published = stated(f"{RUNS[run]} {PUBLISHED['shared']}")
+    published = stated(published_flags(run))
     told = settings(expressed[run].job, expressed[run].plan)
     ours = {name: "" if value is True else str(value) for name, value in told.values.items()}
     both = published.keys() & ours.keys()
@@ -49,8 +54,8 @@ def test_flags_both_have_are_equal(run: str, expressed: dict[str, Expressed]) ->
 @pytest.mark.parametrize("run", RUNS)
 def test_published_flags_are_the_plan_of_the_row(run: str, expressed: dict[str, Expressed]) -> None:
     row = expressed[run]
-    asked = Request(cluster="selene", gpus=str(row.job.devices), stack=row.job.stack.name)
-    found = brought("megatron-lm", f"pretrain_gpt.py {RUNS[run]} {PUBLISHED['shared']}", asked, {})
+    asked = Request(cluster=PUBLISHED[RUNS[run][0]]["cluster"], gpus=str(row.job.devices), stack=row.job.stack.name)
+    found = brought("megatron-lm", published_flags(run), asked, {})
     assert found.plan == row.plan
     assert found.imported.unknown == ()
     shape = found.job.model.model_dump(include={"layers", "hidden", "heads", "ffn", "gated"})
