@@ -33,7 +33,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain and show it."""
-    from simtrain.cli.output import console, print_json
+    from simtrain.cli.output import console, print_json, progress
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import WrongInput
     from simtrain.study.alternative import columns
@@ -51,7 +51,8 @@ def explain(
         raise WrongInput([*wrong.problems, *problems]) from None
     if problems:
         raise WrongInput(problems)
-    found = explained(job, chosen, asked)
+    with progress("explaining") as update:
+        found = explained(job, chosen, asked, update)
     if as_json:
         print_json(document(found))
     else:

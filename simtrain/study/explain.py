@@ -12,7 +12,7 @@ import numpy as np
 from simtrain.estimate import Detail, Estimate, machine
 from simtrain.estimate.replayed import exact
 from simtrain.price.blocks import Machine
-from simtrain.search.search import search, unique
+from simtrain.search.search import Progress, search, unique
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.study.alternative import Alternative, alternative
@@ -79,8 +79,10 @@ class Explanation:
         return self.best is None or self.unlimited.step_time < (1 - TELLABLE) * self.best.step_time
 
 
-def explain(job: Job, plan: Plan, why_not: Mapping[str, str] | None = None) -> Explanation:
-    """Explain a legal plan of a job; a few searches of the job's space, so seconds.
+def explain(
+    job: Job, plan: Plan, why_not: Mapping[str, str] | None = None, progress: Progress | None = None
+) -> Explanation:
+    """Explain a legal plan of a job; three searches of the job's space, of which `progress(done, all)` counts blocks.
 
     `why_not`: options of a layout as on the command line, {"tp": "8", "pp": "4"}; the best plan that has them is
     compared. WrongInput where they are not known or cannot be read.
@@ -89,7 +91,8 @@ def explain(job: Job, plan: Plan, why_not: Mapping[str, str] | None = None) -> E
     compared = None if why_not is None else alternative(job, plan, why_not)
     on = machine(job)
     larger, endless = with_memory(job, GIB), with_memory(job, UNLIMITED)
-    known = unique(PlanTable.concatenate([PlanTable.of([plan]), *map(_leading, (job, larger, endless))]))
+    leading = [_leading(each, progress) for each in (job, larger, endless)]
+    known = unique(PlanTable.concatenate([PlanTable.of([plan]), *leading]))
     now, made = exact(job, known, on)
     mine = _row_of(known, plan)
     best = _best(now)
@@ -146,9 +149,9 @@ def _worth(change: str, then: Estimate, now: Estimate, mine: np.ndarray, best: B
     return Worth(change, saved, found, best.step_time - found.step_time if best and found else 0.0)
 
 
-def _leading(job: Job) -> PlanTable:
+def _leading(job: Job, progress: Progress | None) -> PlanTable:
     """The best plans of a job, and those no other beats in time and memory."""
-    result = search(job, MESHES)
+    result = search(job, MESHES, progress)
     return PlanTable.concatenate([result.best.plans, result.pareto.plans])
 
 
