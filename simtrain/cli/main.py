@@ -9,7 +9,7 @@ from typing import cast
 
 import typer
 
-from simtrain.cli import calibrate, energy, memory, plan, score, show, simulate, trace
+from simtrain.cli import calibrate, energy, explain, export, memory, plan, score, show, simulate, trace
 from simtrain.cli.output import report
 from simtrain.errors import Problem, WrongInput
 
@@ -22,6 +22,8 @@ Examples:
   simtrain simulate plan.json                    one layout in detail
   simtrain memory plan.json                      time for memory
   simtrain energy plan.json                      clocks that save energy
+  simtrain explain plan.json --why-not tp=8      why this one, and not that
+  simtrain export plan.json --to megatron-lm     what to run
   simtrain trace plan.json                       its step, for ui.perfetto.dev
   simtrain show models                           what is known
 
@@ -43,6 +45,8 @@ app.command("plan", help=plan.HELP)(plan.plan)
 app.command("simulate", help=simulate.HELP)(simulate.simulate)
 app.command("memory", help=memory.HELP)(memory.memory)
 app.command("energy", help=energy.HELP)(energy.energy)
+app.command("explain", help=explain.HELP)(explain.explain)
+app.command("export", help=export.HELP)(export.export)
 app.command("trace", help=trace.HELP)(trace.trace)
 app.command("show", help=show.HELP)(show.show)
 app.command("score", help=score.HELP)(score.score)

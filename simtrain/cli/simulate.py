@@ -40,6 +40,15 @@ on the way through the model, F (forward), B (backward) or I and W (gradients
 of inputs and of weights apart), and a microbatch. Two stages, two
 microbatches: 0F0,0F1,0B0,0B1 and 1F0,1B0,1F1,1B1. JSON: a list of such lists.
 
+--from: what another trainer is told (megatron-lm: ARGS or a file; torchtitan:
+its TOML; deepspeed: its JSON), predicted on [MODEL] CLUSTER and compared with
+the best plan: where it loses, and which settings to change. MODEL and options
+given beside it go before what it says.
+
+  simtrain simulate --from megatron-lm "$ARGS" dgx-h100 --gpus 64
+  simtrain simulate llama-3-8b dgx-h100 --from deepspeed ds_config.json \
+      --gpus 16 --seq 4096 --recompute full
+
 The data-parallel degree is what tp, cp, ulysses and pp leave of the devices.
 
 Exit codes: 0 it fits, 1 it does not, 2 wrong input."""
@@ -94,9 +103,18 @@ def simulate(
     timeline: Annotated[
         bool, typer.Option("--timeline", metavar="", help="Replay the step and draw what every stage does when.")
     ] = False,
+    from_: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--from", metavar="NAME ARGS|FILE", help="What another trainer is told; MODEL may be left out."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the plan and show it."""
+    if from_ is not None:
+        from simtrain.cli.brought import simulate_brought
+
+        simulate_brought(context)
+        return
     from simtrain.cli.inputs import calibrated, request, unreadable
     from simtrain.cli.orderfile import read_order
     from simtrain.cli.output import console, print_json

@@ -93,8 +93,8 @@ class Request:
             return [problem for problem in wrong.problems if problem not in (NO_MODEL, NO_CLUSTER)]
         return []
 
-    def job(self) -> Job:
-        """The job asked for; every problem in it is reported at once."""
+    def job(self, given: Model | None = None) -> Job:
+        """The job asked for, of the `given` model if there is one; every problem in it is reported at once."""
         problems: list[Problem] = []
 
         def attempt(what: Callable[[], T]) -> T | None:
@@ -109,7 +109,7 @@ class Request:
                 raise WrongInput([otherwise])
             return value
 
-        shape = attempt(lambda: model(required(self.model, NO_MODEL)))
+        shape = given or attempt(lambda: model(required(self.model, NO_MODEL)))
         gpus = attempt(lambda: _count("--gpus", self.gpus))
         cluster = attempt(lambda: load.cluster(required(self.cluster, NO_CLUSTER), gpus))
         seq = attempt(lambda: _count("--seq", self.seq))

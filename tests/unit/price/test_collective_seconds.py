@@ -209,3 +209,14 @@ def test_many_plans_are_cheap(dgx):
         collective_seconds(dgx, "all_reduce", size, ranks)
         best = min(best, time.perf_counter() - start)
     assert best < 20e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("members", "local"), [(8, 8), (32, 8)])
+def test_half_the_latency_is_half_of_an_empty_message(dgx, kind, members, local):
+    quicker = dataclasses.replace(dgx, latency=0.5)
+    saved = [
+        one(dgx, kind, size, members, local) - one(quicker, kind, size, members, local) for size in (1, 2**20, 2**30)
+    ]
+    assert saved == pytest.approx([one(dgx, kind, 1, members, local) / 2] * 3)
+    assert one(quicker, kind, 0, members, local) == 0

@@ -1,0 +1,113 @@
+"""The files that hand a plan over: the trainer's configuration, how to launch it, and what it cannot be told."""
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+import tomli_w
+
+from simtrain.export import accelerate, deepspeed, megatron_lm, torchtitan
+from simtrain.export.settings import Settings, Value, nested
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+
+TRAINERS: Final[dict[str, Callable[[Job, Plan], Settings]]] = {
+    trainer.NAME: trainer.settings for trainer in (megatron_lm, torchtitan, deepspeed, accelerate)
+}
+RENDEZVOUS: Final = '--rdzv-id "${JOB_ID:-simtrain}" --rdzv-backend c10d --rdzv-endpoint "${HEAD:-localhost}:29500"'
+DATA: Final = "--mock-data --tokenizer-type NullTokenizer"
+"""What stands for data until the user names theirs (Megatron-LM)."""
+
+
+def settings(trainer: str, job: Job, plan: Plan) -> Settings:
+    """A plan in the terms of one of TRAINERS."""
+    return TRAINERS[trainer](job, plan)
+
+
+def arguments(told: Settings) -> list[str]:
+    """Flags as they stand on a command line, one an entry."""
+    return [name if value is True else f"{name} {value}" for name, value in told.values.items()]
+
+
+def changes(trainer: str, job: Job, plan: Plan, better: Plan) -> dict[str, list[Value | None]]:
+    """Settings in which two plans differ: of the first and of the other, None where there is none."""
+    own, other = settings(trainer, job, plan).values, settings(trainer, job, better).values
+    return {name: [own.get(name), other.get(name)] for name in own | other if own.get(name) != other.get(name)}
+
+
+def files(trainer: str, job: Job, plan: Plan) -> dict[str, str]:
+    """Text by file name."""
+    told = settings(trainer, job, plan)
+    configuration, program = _configuration(trainer, told, plan)
+    nodes, each = job.devices // job.node_devices, job.node_devices
+    run = f"{_launcher(trainer, nodes, each)} \\\n    {program}"
+    return {
+        **configuration,
+        "launch.sh": _script(nodes, run),
+        "launch.slurm": _slurm(trainer, nodes, each),
+        "NOTES.md": _notes(trainer, job, told),
+    }
+
+
+def _configuration(trainer: str, told: Settings, plan: Plan) -> tuple[dict[str, str], str]:
+    """The trainer's own files, and the program with its arguments."""
+    if trainer == "megatron-lm":
+        text = "\n".join(arguments(told)) + "\n"
+        return {
+            "arguments.txt": text
+        }, f'"${{MEGATRON:?the folder of Megatron-LM}}/pretrain_gpt.py" $(cat arguments.txt) ${{DATA:-{DATA}}}'
+    if trainer == "torchtitan":
+        return {
+            "torchtitan.toml": tomli_w.dumps(nested(told.values))
+        }, "-m torchtitan.train --job.config_file torchtitan.toml"
+    text = json.dumps(nested(told.values), indent=2) + "\n"
+    script = '"${TRAIN:?your training script}"'
+    if trainer == "deepspeed":
+        return {"ds_config.json": text}, f"{script} --deepspeed ds_config.json"
+    return {"accelerate.json": text}, script
+
+
+def _script(nodes: int, run: str) -> str:
+    return f"""#!/bin/bash
+# On every node: HEAD=<first node> NODE_RANK=<0..{nodes - 1}> bash launch.sh
+set -euf
+cd "$(dirname "$0")"
+{run} "$@"
+"""
+
+
+def _launcher(trainer: str, nodes: int, each: int) -> str:
+    if trainer == "accelerate":
+        rank = '--machine_rank "${NODE_RANK:-0}" --main_process_ip "${HEAD:-localhost}" --main_process_port 29500'
+        return f"accelerate launch --config_file accelerate.json {rank}"
+    device = "CUDA_DEVICE_MAX_CONNECTIONS=1 " if trainer == "megatron-lm" else ""
+    return f'{device}torchrun --nnodes {nodes} --nproc-per-node {each} --node-rank "${{NODE_RANK:-0}}" {RENDEZVOUS}'
+
+
+def _slurm(trainer: str, nodes: int, each: int) -> str:
+    return f"""#!/bin/bash
+#SBATCH --job-name={trainer}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node={each}
+#SBATCH --exclusive
+set -eu
+export HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export JOB_ID=$SLURM_JOB_ID
+srun bash -c 'NODE_RANK=$SLURM_NODEID bash launch.sh "$@"' launch "$@"
+"""
+
+
+def _notes(trainer: str, job: Job, told: Settings) -> str:
+    """What the trainer cannot be told, never empty."""
+    lost = told.lost or ("nothing: every part of the plan has a setting",)
+    parts = [
+        f"# {job.model.name} on {job.devices} x {job.cluster.device.title}, for {trainer}",
+        "",
+        "Not expressed:",
+        "",
+    ]
+    parts += [f"- {what}" for what in lost]
+    if told.remarks:
+        parts += ["", "To know:", "", *(f"- {what}" for what in told.remarks)]
+    return "\n".join(parts) + "\n"
