@@ -9,8 +9,8 @@ from typing import cast
 
 import typer
 
-from simtrain.cli import calibrate, plan, score, show, simulate, trace
-from simtrain.cli.output import report
+from simtrain.cli import calibrate, plan, report, score, show, simulate, sweep, trace
+from simtrain.cli.output import report as complain
 from simtrain.errors import Problem, WrongInput
 
 HELP = r"""Will it fit, how fast, what will it cost, which layout should I run, and how sure are we?
@@ -21,6 +21,8 @@ Examples:
   simtrain plan job.toml --out plan.json         a job from a file
   simtrain simulate plan.json                    one layout in detail
   simtrain trace plan.json                       its step, for ui.perfetto.dev
+  simtrain report plan.json                      the answer as a page to read
+  simtrain sweep job.toml --vary gpus=64..4096   the best plan at every point
   simtrain show models                           what is known
 
 Exit codes: 0 answered, 1 answered no (nothing fits), 2 wrong input."""
@@ -40,6 +42,8 @@ app = typer.Typer(
 app.command("plan", help=plan.HELP)(plan.plan)
 app.command("simulate", help=simulate.HELP)(simulate.simulate)
 app.command("trace", help=trace.HELP)(trace.trace)
+app.command("sweep", help=sweep.HELP)(sweep.sweep)
+app.command("report", help=report.HELP)(report.report)
 app.command("show", help=show.HELP)(show.show)
 app.command("score", help=score.HELP)(score.score)
 app.command("calibrate", help=calibrate.HELP)(calibrate.calibrate)
@@ -75,8 +79,8 @@ def main() -> None:
         app(prog_name="simtrain")
         sys.stdout.flush()
     except WrongInput as error:
-        report(error)
+        complain(error)
         sys.exit(2)
     except OSError as error:
-        report(WrongInput([Problem("standard output", None, f"cannot be written: {error.strerror}")]))
+        complain(WrongInput([Problem("standard output", None, f"cannot be written: {error.strerror}")]))
         os._exit(2)
