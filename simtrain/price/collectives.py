@@ -1,6 +1,7 @@
 """Seconds of collectives on a network: measured curves inside a domain, the tuner's law elsewhere."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,8 @@ from simtrain.price.tuner import KINDS, Kind, law_seconds
 __all__ = ["KINDS", "Group", "Kind", "Network", "collective_seconds", "group", "network"]
 
 Array = NDArray[np.float64]
+EMPTY: Final = 1.0
+"""Bytes of a message that takes latency only."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,14 @@ def call_seconds(network: Network, group: Group) -> Array:
 
 
 def _priced(network: Network, kind: Kind, size: Array, members: Array, local: Array) -> tuple[Array, Array]:
+    seconds, measured = _as_known(network, kind, size, members, local)
+    if network.latency != 1.0:
+        empty, _ = _as_known(network, kind, np.full(size.shape, EMPTY), members, local)
+        seconds = seconds - (1 - network.latency) * np.minimum(empty, seconds)
+    return seconds, measured
+
+
+def _as_known(network: Network, kind: Kind, size: Array, members: Array, local: Array) -> tuple[Array, Array]:
     curve = network.curves.get(kind)
     inside = local >= members
     if curve is None or not inside.any():

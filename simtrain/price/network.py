@@ -52,6 +52,8 @@ class Network:
     """Host seconds of a collective call for every member inside the domain and across, where ranks compare calls."""
     curves: Mapping[str, Curve] = field(repr=False)
     """By collective; empty where nothing was measured on these links."""
+    latency: float = 1.0
+    """Share that is left of what an empty message takes: to ask what shorter latencies would be worth."""
 
 
 def network(cluster: Cluster, domain: int, profile_folder: str | None = None) -> Network:

@@ -1,0 +1,52 @@
+"""A plan in a trainer's own terms, and back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from simtrain.spec.job import Job
+from simtrain.spec.model import Model
+from simtrain.spec.plan import Plan
+
+Value = str | int | float | bool | list[Any] | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a trainer is told, and what it cannot be told."""
+
+    values: dict[str, Value]
+    """By flag or dotted key, in the order they are written."""
+    lost: tuple[str, ...]
+    """Parts of job or plan that these settings do not express."""
+    remarks: tuple[str, ...] = ()
+    """What else whoever runs it should know."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a trainer's configuration says of job and plan; None or absent where it is silent."""
+
+    job: dict[str, str] = field(default_factory=dict)
+    """Fields of a Request."""
+    layout: dict[str, Any] = field(default_factory=dict)
+    """Fields of a Layout, as text."""
+    model: Model | None = None
+    replicas: int = 1
+    """Copies of the sharded states: the shard group is what they leave of the data-parallel ranks."""
+    unknown: tuple[str, ...] = ()
+    """Settings that are not understood: they change nothing in the prediction."""
+    without_effect: tuple[str, ...] = ()
+    """Settings known to change nothing that is predicted."""
+    remarks: tuple[str, ...] = ()
+
+
+def microbatches(plan: Plan) -> int:
+    """Microbatches a pipeline runs in a step."""
+    return plan.global_batch // (plan.dp * plan.micro_batch)
+
+
+def stack_remark(job: Job, stacks: tuple[str, ...], trainer: str) -> tuple[str, ...]:
+    """A warning where the plan was predicted for another trainer."""
+    if job.stack.name in stacks:
+        return ()
+    return (f"the plan was predicted for {job.stack.name}, not for {trainer}: plan again with --stack {stacks[0]}",)
