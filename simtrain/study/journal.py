@@ -49,11 +49,12 @@ class Journal:
 
     def add(self, job: Job, row: dict[str, Any]) -> None:
         """Keep a row; it is on the disk when this returns."""
-        entry = {"format_version": VERSION, "key": key(job), "row": row}
+        name = key(job)
+        entry = {"format_version": VERSION, "key": name, "row": row}
         self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.rows[entry["key"]] = row
+        self.rows[name] = row
 
     def close(self) -> None:
         """Stop writing."""

@@ -1,7 +1,7 @@
 """A sweep: one question asked at many points, over the processors of this machine or a Dask cluster."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 Ask = Callable[[Job], Row]
 """What is asked at a point: a function that other processes can import, from a job to plain data."""
 Progress = Callable[[int, int], None]
-Asked = Iterator[tuple[Job, Row]]
+Asked = Generator[tuple[Job, Row], None, None]
 
 
 def swept(
@@ -27,12 +27,13 @@ def swept(
     journal: Path | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
+    processes: int | None = None,
 ) -> list[Row]:
     """The row of every job, in their order.
 
     `journal`: keep rows in this file, and ask only for what it lacks. `scheduler`: run on this Dask cluster, an address
-    like tcp://host:8786 or a scheduler file; else in as many processes as there are processors. Points with the same
-    job are asked once.
+    like tcp://host:8786 or a scheduler file; else in so many `processes`, as many as there are processors if None.
+    Points with the same job are asked once.
     """
     with ExitStack() as stack:
         kept = None if journal is None else stack.enter_context(closing(Journal(journal)))
@@ -42,7 +43,7 @@ def swept(
         everything = len(set(keys))
         if progress is not None:
             progress(everything - len(wanted), everything)
-        for job, row in stack.enter_context(_asked(list(wanted.values()), ask, scheduler)):
+        for job, row in stack.enter_context(_asked(list(wanted.values()), ask, scheduler, processes)):
             if kept is None:
                 rows[key(job)] = row
             else:
@@ -52,17 +53,15 @@ def swept(
         return [rows[name] for name in keys]
 
 
-def _asked(jobs: list[Job], ask: Ask, scheduler: str | None) -> AbstractContextManager[Asked]:
+def _asked(jobs: list[Job], ask: Ask, scheduler: str | None, processes: int | None) -> AbstractContextManager[Asked]:
     """Rows as they come."""
-    if not jobs:
-        return closing(_here(jobs, ask, 1))
-    if scheduler is not None:
+    if scheduler is not None and jobs:
         return closing(_on_dask(jobs, ask, scheduler))
-    return closing(_here(jobs, ask, min(len(jobs), os.cpu_count() or 1)))
+    return closing(_here(jobs, ask, min(len(jobs), processes or os.cpu_count() or 1)))
 
 
-def _here(jobs: list[Job], ask: Ask, processes: int) -> Iterator[tuple[Job, Row]]:
-    if processes == 1:
+def _here(jobs: list[Job], ask: Ask, processes: int) -> Asked:
+    if processes <= 1:
         yield from ((job, _answered(ask, job.model_dump_json())) for job in jobs)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
@@ -91,18 +90,18 @@ def _end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _on_dask(jobs: list[Job], ask: Ask, scheduler: str) -> Iterator[tuple[Job, Row]]:
+def _on_dask(jobs: list[Job], ask: Ask, scheduler: str) -> Asked:
     from distributed import Client
     from distributed import as_completed as as_they_come
 
     where = {"scheduler_file": scheduler} if scheduler.endswith(".json") else {"address": scheduler}
     try:
-        client = Client(**where, timeout="10s", set_as_default=False)
+        client = Client(**where, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         hint = "start one with: dask scheduler; dask worker ADDRESS"
         raise WrongInput([Problem("--scheduler", scheduler, f"cannot be reached: {error}", hint)]) from None
     with client:
         asked = client.map(partial(_answered, ask), [job.model_dump_json() for job in jobs], pure=False)
         waiting = dict(zip(asked, jobs, strict=True))
-        for done, row in as_they_come(waiting, with_results=True):
+        for done, row in as_they_come(waiting, with_results=True):  # type: ignore[no-untyped-call]
             yield waiting[done], row

@@ -1,4 +1,4 @@
-"""A self-contained HTML page: works offline, in light and dark, on a phone and on a wide screen."""
+"""A self-contained HTML page: works offline, on a phone and on a wide screen."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -19,11 +19,13 @@ p { margin: 8px 0; max-width: 75ch; overflow-wrap: anywhere; }
 .soft { color: var(--soft); font-size: .9rem; }
 .answer { background: var(--band); border-left: 4px solid var(--accent); padding: 12px 16px; max-width: none; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; }
+table { border-collapse: collapse; font-size: .9rem; min-width: 640px; }
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 pre { background: var(--band); padding: 12px; overflow-x: auto; font-size: .85rem; }
 code { font-family: ui-monospace, monospace; }
+details { margin: 12px 0; }
+summary { cursor: pointer; color: var(--accent); }
 .figure { width: 100%; }
 """
 
@@ -71,6 +73,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def folded(title: str, inside: str) -> str:
+    """What shows once its title is clicked."""
+    return f"<details><summary>{escape(title)}</summary>{inside}</details>"
 
 
 def figure(name: str, drawn: Any, height: int) -> str:

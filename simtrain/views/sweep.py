@@ -2,8 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +35,7 @@ def csv_pieces(document: Document) -> Iterator[str]:
     yield line.getvalue()
 
 
-SHOWN = {
+SHOWN: Final[dict[str, Callable[[Any], str]]] = {
     "layout": str,
     "step_time_s": seconds,
     "tokens_per_s": count,
@@ -110,7 +110,7 @@ def _lines(name: str, document: Document, axis: str, series: Sequence[str], valu
         most, least = ("step_time_low_s", "step_time_high_s") if inverse else ("step_time_high_s", "step_time_low_s")
         power = -1 if inverse else 1
         drawn.add_scatter(
-            x=[row["devices"] if axis == "gpus" else row[axis] for row in rows],
+            x=[row["devices" if axis == "gpus" else axis] for row in rows],
             y=[row[value] for row in rows],
             name=line,
             mode="lines+markers",
@@ -122,6 +122,9 @@ def _lines(name: str, document: Document, axis: str, series: Sequence[str], valu
             text=[f"{line}<br>{row['layout']}<br>MFU {percent(row['mfu'])}" for row in rows],
             hovertemplate="%{text}<br>%{x}: %{y:.4g}<extra></extra>",
         )
-    drawn.update_xaxes(title=axis, type="log" if axis == "gpus" else "category")
+    if axis == "gpus":
+        counts = sorted({row["devices"] for row in document["points"]})
+        drawn.update_xaxes(type="log", tickvals=counts, ticktext=[f"{number:,}" for number in counts])
+    drawn.update_xaxes(title=axis)
     drawn.update_yaxes(type="log")
     return page.figure(name, drawn, 420 + 18 * len(lines))
