@@ -5,7 +5,7 @@ For notebooks and scripts: `import simtrain as st`. What is public stands in `__
 
 from typing import Any
 
-__all__ = ["WrongInput", "clusters", "explain", "job", "models", "plan", "simulate", "sweep"]
+__all__ = ["WrongInput", "clusters", "explain", "job", "models", "plan", "score", "simulate", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ from simtrain.views.sweep import sweep_document
 from simtrain.views.tables import print_one, print_search
 from simtrain.workload.parameters import total
 
-__all__ = ["WrongInput", "clusters", "explain", "job", "models", "plan", "simulate", "sweep"]
+__all__ = ["WrongInput", "clusters", "explain", "job", "models", "plan", "score", "simulate", "sweep"]
 
 
 def models() -> Rows:
@@ -163,6 +163,38 @@ def explain(answer: Answer, rank: int = 1) -> Rows:
             "best_gain_s": worth.best_gain,
         }
         for worth in found.worths
+    )
+
+
+def score(source: str | None = None) -> Rows:
+    """Published runs, measured and predicted, a row each; only those of one source if it is named.
+
+    `predicted_s` and its interval come from the run's configuration alone. Runs without a measured step time, or that
+    cannot be expressed, are left out.
+
+    >>> import simtrain as st
+    >>> [round(row["measured_s"], 2) for row in st.score("korthikanti-2022")][:2]
+    [18.13, 13.75]
+    """
+    from simtrain.validation.corpus import corpus
+    from simtrain.validation.score import score as predict
+
+    return Rows(
+        {
+            "id": found.row.id,
+            "source": found.row.source,
+            "model": found.row.model,
+            "gpus": found.row.gpus,
+            "seq": found.row.seq,
+            "layout": written(found.expressed.plan),
+            "measured_s": found.row.step_s,
+            "predicted_s": found.step_time,
+            "predicted_low_s": found.low,
+            "predicted_high_s": found.high,
+            "error": found.ratio - 1,
+        }
+        for found in predict(corpus(None).of_source(source))
+        if found.expressed is not None and found.row.step_s
     )
 
 

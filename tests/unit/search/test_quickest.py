@@ -17,7 +17,7 @@ JOBS = {
     "several batches": job(gpus=64, global_batch="64..256"),
     "mixture": job("mixtral-8x7b", gpus=32, global_batch="128"),
     "little room": job("llama-3-70b", gpus=16),
-    "offload": job("llama-3-8b", "dgx-a100-40gb", gpus=8, stack="deepspeed-zero3"),
+    "offload": job("llama-3-8b", "dgx-a100-40gb", gpus=8, stack="deepspeed-2021"),
     "zero bubble": job("llama-3-70b", gpus=64, stack="torchtitan"),
 }
 

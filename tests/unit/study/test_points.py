@@ -44,7 +44,12 @@ def test_wrong_axes(text: str, says: str) -> None:
 
 def test_every_combination_the_last_fastest() -> None:
     found = points(BASE, [("gpus", ("8", "16")), ("seq", ("4k", "8k"))])
-    assert [(point.job.devices, point.job.sequence) for point in found] == [(8, 4096), (8, 8192), (16, 4096), (16, 8192)]
+    assert [(point.job.devices, point.job.sequence) for point in found] == [
+        (8, 4096),
+        (8, 8192),
+        (16, 4096),
+        (16, 8192),
+    ]
     assert found[1].settings == {"gpus": "8", "seq": "8k"}
 
 

@@ -64,9 +64,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_dask_cluster_gives_the_same_rows(count: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
-    ) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         rows = swept(JOBS, asked, tmp_path / "journal", scheduler=cluster.scheduler_address)
     assert rows == swept(JOBS, asked, processes=1)
 
