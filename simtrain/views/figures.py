@@ -33,18 +33,27 @@ COLOURS: Final = (
     "#eef0f3",
 )
 """In the order of gantt.MEANING."""
-PALETTE: Final = (
-    "#3b6fb6",
-    "#e08b3c",
-    "#5fa55a",
-    "#c0504d",
-    "#8e63a6",
-    "#8c6d53",
-    "#d0667a",
-    "#7f8894",
-    "#b5a642",
-    "#46a3b0",
+PALETTE: Final = tuple(
+    [
+        "#3b6fb6",
+        "#e08b3c",
+        "#5fa55a",
+        "#c0504d",
+        "#8e63a6",
+        "#8c6d53",
+        "#d0667a",
+        "#7f8894",
+        "#b5a642",
+        "#46a3b0",
+        "#1f3f73",
+        "#f0c48a",
+        "#2f6b3a",
+        "#e5a3a0",
+        "#c9b3dd",
+        "#4a3a2d",
+    ]
 )
+"""As many as a step has terms at most."""
 
 
 def time_figure(estimate: Estimate, detail: Detail) -> str:

@@ -21,6 +21,7 @@ p { margin: 8px 0; max-width: 75ch; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; min-width: 640px; }
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td:last-child { min-width: 20em; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 pre { background: var(--band); padding: 12px; overflow-x: auto; font-size: .85rem; }
 code { font-family: ui-monospace, monospace; }
@@ -87,7 +88,7 @@ def figure(name: str, drawn: Any, height: int) -> str:
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         font={"size": 12},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0, "traceorder": "normal"},
         xaxis={"automargin": True},
         yaxis={"automargin": True},
     )
