@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -43,15 +44,18 @@ def swept(
         keys = [key(job) for job in jobs]
         wanted = {name: job for name, job in zip(keys, jobs, strict=True) if name not in rows}
         everything = len(set(keys))
+        known = everything - len(wanted)
         if progress is not None:
-            progress(everything - len(wanted), everything)
-        for job, row in stack.enter_context(_asked(list(wanted.values()), ask, scheduler, processes)):
+            progress(known, everything)
+        for done, (job, row) in enumerate(
+            stack.enter_context(_asked(list(wanted.values()), ask, scheduler, processes)), known + 1
+        ):
             if kept is None:
                 rows[key(job)] = row
             else:
                 kept.add(job, row)
             if progress is not None:
-                progress(sum(name in rows for name in set(keys)), everything)
+                progress(done, everything)
         return [rows[name] for name in keys]
 
 
@@ -72,6 +76,9 @@ def _here(jobs: list[Job], ask: Ask, processes: int) -> Asked:
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
+        except BrokenProcessPool:
+            rule, hint = "a process was ended from outside", "is there enough memory? the same command goes on"
+            raise WrongInput([Problem("sweep", None, rule, hint)]) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

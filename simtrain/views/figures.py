@@ -33,37 +33,20 @@ COLOURS: Final = (
     "#eef0f3",
 )
 """In the order of gantt.MEANING."""
-PALETTE: Final = tuple(
-    [
-        "#3b6fb6",
-        "#e08b3c",
-        "#5fa55a",
-        "#c0504d",
-        "#8e63a6",
-        "#8c6d53",
-        "#d0667a",
-        "#7f8894",
-        "#b5a642",
-        "#46a3b0",
-        "#1f3f73",
-        "#f0c48a",
-        "#2f6b3a",
-        "#e5a3a0",
-        "#c9b3dd",
-        "#4a3a2d",
-    ]
+PALETTE: Final = (
+    *("#3b6fb6", "#e08b3c", "#5fa55a", "#c0504d", "#8e63a6", "#8c6d53", "#d0667a", "#7f8894"),
+    *("#b5a642", "#46a3b0", "#1f3f73", "#f0c48a", "#2f6b3a", "#e5a3a0", "#c9b3dd", "#4a3a2d"),
 )
 """As many as a step has terms at most."""
 
 
 def time_figure(estimate: Estimate, detail: Detail) -> str:
-    """Seconds a sequence of every plan by term, the best on top."""
-    batch = estimate.plans.global_batch
-    each = detail.terms / batch
+    """Seconds of a step of every plan by term, the best on top."""
     drawn = plot.Figure()
-    names = [f"{row + 1}" for row in range(len(batch))]
-    shown = [term for term in range(len(TERMS)) if each[term].max() > SMALLEST * each.sum(axis=0).max()]
-    for place, term in enumerate(sorted(shown, key=lambda term: -each[term].max())):
+    names = [f"{row + 1}" for row in range(len(estimate.plans))]
+    longest = detail.terms.max(axis=1)
+    shown = [term for term in range(len(TERMS)) if longest[term] > SMALLEST * estimate.step_time.max()]
+    for place, term in enumerate(sorted(shown, key=lambda term: -longest[term])):
         drawn.add_bar(
             y=names,
             x=detail.terms[term],

@@ -49,14 +49,14 @@ SHOWN: Final[dict[str, Callable[[Any], str]]] = {
 
 def cells(document: Document) -> tuple[list[str], list[list[str]]]:
     """Headings and rows for people: what was set, and SHOWN where any point has it."""
-    shown = [name for name in SHOWN if any(row[name] is not None for row in document["points"])]
+    shown = [name for name in SHOWN if name == "layout" or any(row[name] is not None for row in document["points"])]
     headings = [*document["varied"], *(name.rsplit("_", 1)[0] if name != "mfu" else "MFU" for name in shown)]
     headings = [heading.replace("_", " ").replace("tokens per", "tokens/s") for heading in headings]
     rows = []
     for row in document["points"]:
         set_to = [row[name] for name in document["varied"]]
         found = [SHOWN[name](row[name]) if row[name] is not None else "-" for name in shown]
-        rows.append([*set_to, *(found if row["fits"] else ["nothing fits", *found[1:]][: len(shown)])])
+        rows.append([*set_to, *(found if row["fits"] else ["nothing fits", *found[1:]])])
     return headings, rows
 
 
@@ -102,7 +102,7 @@ def _lines(name: str, document: Document, axis: str, series: Sequence[str], valu
 
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in document["points"]:
-        if row["fits"]:
+        if row["fits"] and row[value] is not None:
             lines.setdefault(", ".join(row[name] for name in series) or value, []).append(row)
     drawn = plot.Figure()
     for line, rows in lines.items():

@@ -73,3 +73,13 @@ def test_a_scheduler_that_is_not_there(count: Path) -> None:
     pytest.importorskip("distributed")
     with pytest.raises(WrongInput, match="cannot be reached"):
         swept(JOBS, asked, scheduler="nowhere")
+
+
+def ends(job: Job) -> dict[str, Any]:
+    """A process that the system ends."""
+    os._exit(9)
+
+
+def test_a_process_that_is_ended_is_no_traceback() -> None:
+    with pytest.raises(WrongInput, match="ended from outside"):
+        swept(JOBS, ends, processes=2)

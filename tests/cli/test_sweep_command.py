@@ -101,3 +101,12 @@ def test_a_scheduler_that_is_not_there(run: Run) -> None:
     outcome = run(*SMALL, *VARIED, "--scheduler", "nowhere")
     assert outcome.code == 2
     assert "cannot be reached" in outcome.err
+
+
+def test_a_page_of_clusters_with_and_without_a_price(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    write(tmp_path / "mine.toml", 'node = "dgx-h100"\nnodes = 1\n[fabric]\nkind = "fat tree"\nlatency = "3 us"\n'
+          "oversubscription = 1\n")  # fmt: skip
+    varied = ("--vary", "cluster=mine.toml,dgx-h100", "--gpus", "8", "--global-batch", "64", "--tokens", "1T")
+    assert run("sweep", "llama-3-8b", *varied, "-o", "sweep.html").code == 0
+    assert "mine.toml" in (tmp_path / "sweep.html").read_text()
