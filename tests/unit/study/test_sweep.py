@@ -12,6 +12,7 @@ from simtrain.errors import WrongInput
 from simtrain.spec.job import Job
 from simtrain.study.journal import Journal, key
 from simtrain.study.sweep import swept
+from simtrain.views.point import best_row
 
 JOBS = [job(gpus=gpus) for gpus in (8, 16, 32, 64, 16)]
 
@@ -65,8 +66,11 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
 def test_a_dask_cluster_gives_the_same_rows(count: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        rows = swept(JOBS, asked, tmp_path / "journal", scheduler=cluster.scheduler_address)
+        address = cluster.scheduler_address
+        rows = swept(JOBS, asked, tmp_path / "journal", scheduler=address)
+        plans = swept(JOBS[:3], best_row, scheduler=address)
     assert rows == swept(JOBS, asked, processes=1)
+    assert plans == swept(JOBS[:3], best_row, processes=1)
 
 
 def test_a_scheduler_that_is_not_there(count: Path) -> None:
