@@ -63,7 +63,7 @@ def sweep(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write a .csv, or a page (.html).")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Run on this Dask cluster; needs simtrain[cluster].")
+        str | None, typer.Option(metavar="ADDRESS", help="Run on this Dask cluster; needs the extra cluster.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
