@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench notebooks clean
 
 demo: .venv/demo-ready
 	.venv/bin/simtrain plan llama-3-70b dgx-h100 --gpus 512 --seq 8192 --global-batch 1024 --tokens 15T
@@ -12,6 +12,12 @@ lint: .venv/test-ready
 
 bench: .venv/test-ready
 	.venv/bin/pytest benchmarks --benchmark-only --override-ini addopts=-q
+
+notebooks: .venv/test-ready
+	mkdir -p build/notebooks
+	for notebook in notebooks/*.py; do \
+		.venv/bin/marimo export html $$notebook -o build/notebooks/$$(basename $$notebook .py).html --force || exit 1; \
+	done
 
 .venv/demo-ready: pyproject.toml
 	python3 -m venv .venv

@@ -15,10 +15,10 @@ from simtrain.spec.request import Request
 Value = TypeVar("Value")
 
 
-def request(model: str, cluster: str | None, *options: dict[str, str | None]) -> Request:
+def request(model: str | None, cluster: str | None, *options: dict[str, str | None]) -> Request:
     """MODEL CLUSTER and options, or a job file that options override."""
     stated = Request(**{name: value for group in options for name, value in group.items()})
-    if cluster is not None or Path(model).suffix != ".toml":
+    if model is None or cluster is not None or Path(model).suffix != ".toml":
         return Request(model=model, cluster=cluster).overridden_by(stated)
     try:
         return Request.read(Path(model)).overridden_by(stated)

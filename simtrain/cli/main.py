@@ -9,8 +9,21 @@ from typing import cast
 
 import typer
 
-from simtrain.cli import calibrate, energy, explain, export, memory, plan, score, show, simulate, trace
-from simtrain.cli.output import report
+from simtrain.cli import (
+    calibrate,
+    energy,
+    explain,
+    export,
+    memory,
+    plan,
+    report,
+    score,
+    show,
+    simulate,
+    sweep,
+    trace,
+)
+from simtrain.cli.output import report as complain
 from simtrain.errors import Problem, WrongInput
 
 HELP = r"""Will it fit, how fast, what will it cost, which layout should I run, and how sure are we?
@@ -25,6 +38,8 @@ Examples:
   simtrain explain plan.json --why-not tp=8      why this one, and not that
   simtrain export plan.json --to megatron-lm     what to run
   simtrain trace plan.json                       its step, for ui.perfetto.dev
+  simtrain report plan.json                      the answer as a page to read
+  simtrain sweep job.toml --vary gpus=64..4096   the best plan at every point
   simtrain show models                           what is known
 
 Exit codes: 0 answered, 1 answered no (nothing fits), 2 wrong input."""
@@ -48,6 +63,8 @@ app.command("energy", help=energy.HELP)(energy.energy)
 app.command("explain", help=explain.HELP)(explain.explain)
 app.command("export", help=export.HELP)(export.export)
 app.command("trace", help=trace.HELP)(trace.trace)
+app.command("sweep", help=sweep.HELP)(sweep.sweep)
+app.command("report", help=report.HELP)(report.report)
 app.command("show", help=show.HELP)(show.show)
 app.command("score", help=score.HELP)(score.score)
 app.command("calibrate", help=calibrate.HELP)(calibrate.calibrate)
@@ -83,8 +100,8 @@ def main() -> None:
         app(prog_name="simtrain")
         sys.stdout.flush()
     except WrongInput as error:
-        report(error)
+        complain(error)
         sys.exit(2)
     except OSError as error:
-        report(WrongInput([Problem("standard output", None, f"cannot be written: {error.strerror}")]))
+        complain(WrongInput([Problem("standard output", None, f"cannot be written: {error.strerror}")]))
         os._exit(2)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from simtrain.errors import Problem, WrongInput
 from simtrain.search.layout import described, stated
@@ -14,6 +15,36 @@ from simtrain.views.document import FORMAT_VERSION
 
 def read_plan(path: Path, rank: str) -> tuple[Job, Plan]:
     """Job and plan number `rank` (1 is the best) of a file written by `simtrain plan --out`."""
+    document = _read(path)
+    return _chosen(path, document["job"], document["plans"], rank)
+
+
+def read_plans(path: Path, rank: str) -> tuple[Job, list[Plan], list[Plan]]:
+    """Job, ranked plans and Pareto front of such a file; `rank` must be one of the plans'."""
+    document = _read(path)
+    job = _chosen(path, document["job"], document["plans"], rank)[0]
+    problems: list[Problem] = []
+
+    def every(key: str) -> list[Plan]:
+        listed, found = document.get(key, []), []
+        if not isinstance(listed, list):
+            problems.append(Problem(f"{path}: {key}", None, "must be a list of plans"))
+            return []
+        for number in range(1, len(listed) + 1):
+            try:
+                found.append(_chosen(path, document["job"], listed, str(number), key)[1])
+            except WrongInput as wrong:
+                problems.extend(wrong.problems)
+        return found
+
+    ranked, front = every("plans"), every("pareto")
+    if problems:
+        raise WrongInput(problems)
+    return job, ranked, front
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a plan file of this version."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -28,10 +59,10 @@ def read_plan(path: Path, rank: str) -> tuple[Job, Plan]:
     if version != FORMAT_VERSION:
         rule = f"this simtrain reads version {FORMAT_VERSION}"
         raise WrongInput([Problem(f"{path}: format_version", version, rule, "write it again with simtrain plan")])
-    return _chosen(path, document["job"], document["plans"], rank)
+    return document
 
 
-def _chosen(path: Path, job_data: object, plans: list[object], rank: str) -> tuple[Job, Plan]:
+def _chosen(path: Path, job_data: object, plans: list[object], rank: str, key: str = "plans") -> tuple[Job, Plan]:
     """Job and plan; what is wrong with rank, job and plan is reported together."""
     problems: list[Problem] = []
     job = plan = None
@@ -45,7 +76,7 @@ def _chosen(path: Path, job_data: object, plans: list[object], rank: str) -> tup
         problems.append(Problem("--rank", rank, f"the file holds plans 1 to {len(plans)}"))
     else:
         chosen = plans[int(rank) - 1]
-        where = f"{path}: plans.{rank}.plan"
+        where = f"{path}: {key}.{rank}.plan"
         try:
             plan = checked(Plan, chosen.get("plan") if isinstance(chosen, dict) else chosen, where)
         except WrongInput as wrong:

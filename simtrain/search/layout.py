@@ -1,8 +1,9 @@
 """One layout as text fields, checked against a job by the same rules the search uses."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,20 @@ Values = dict[str, NDArray[np.int64]]
 @dataclass(frozen=True)
 class Layout:
     """Degrees and choices as written on a command line."""
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> Self:
+        """These options, the plainest value of all others; WrongInput names those that are not known."""
+        known = [field.name for field in fields(cls)]
+        problems = [
+            Problem(_flag(name), None, "is not an option of a layout", nearest(name, known))
+            for name in options
+            if name not in known
+        ]
+        if problems:
+            raise WrongInput(problems)
+        plain: dict[str, Any] = {name: PLAINEST.get(name, "1") for name in known}
+        return cls(**(plain | {name: str(value) for name, value in options.items()} | {"sp": bool(options.get("sp"))}))
 
     tp: str
     sp: bool

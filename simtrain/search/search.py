@@ -96,7 +96,7 @@ def search(job: Job, top: int, progress: Progress | None = None, allowed: Sequen
     tally = space.tally
     tally.add(result.tally)
     tally.enumerated = tally.legal + sum(tally.rejected.values())
-    best, made = _refined(job, result.best, on, top)
+    best, made = refined(job, result.best, on, top)
     if allowed:
         best, made = _treated(job, best, made, result.whole, on, top, allowed)
     return Search(
@@ -111,8 +111,8 @@ def search(job: Job, top: int, progress: Progress | None = None, allowed: Sequen
     )
 
 
-def _refined(job: Job, plans: PlanTable, on: Machine, top: int) -> tuple[Estimate, Detail]:
-    """The best of these plans and of the finer steps around them, replayed."""
+def refined(job: Job, plans: PlanTable, on: Machine, top: int) -> tuple[Estimate, Detail]:
+    """The best of these plans and of the finer steps around them, replayed, fastest first."""
     around = estimate(job, unique(PlanTable.concatenate([plans, neighbours(job, plans)])), on)
     rows = _good(around)
     pace, need = around.step_time / around.plans.global_batch, around.memory.total

@@ -20,6 +20,8 @@ RECOMPUTED_QUARTERS: Final = (1, 2, 3)
 """Partial recomputation is tried for these quarters of a stage's layers."""
 BLOCK: Final = 1 << 15
 """Plans evaluated at a time: a block's columns stay in the cache."""
+ROW: Final = "row"
+"""Beside the columns of plans: the outer row each is behind."""
 Columns = dict[str, NDArray[np.int64]]
 
 
@@ -108,6 +110,7 @@ class Space:
         ]
         self.inner_size = int(np.prod([len(next(iter(axis.values()))) for axis in self._inner_axes]))
         self._outer = self._expand_outer()
+        self._outer[ROW] = np.arange(len(self._outer["tp"]))
 
     def _schedules(self) -> Columns:
         """The stack's schedules, each with the chunks it may have."""
@@ -145,8 +148,21 @@ class Space:
         step = max(1, BLOCK * 4 // self.inner_size)
         return [slice(start, start + step) for start in range(0, len(self._outer["tp"]), step)]
 
+    @property
+    def outer(self) -> PlanTable:
+        """Meshes and batches that are legal so far, the rest as plain as can be."""
+        rows = len(self._outer["tp"])
+        zero, one = np.zeros(rows, dtype=np.int64), np.ones(rows, dtype=np.int64)
+        plain = dict.fromkeys(COLUMNS, zero) | {"vpp": one, "shard_group": one}
+        return PlanTable(**{name: self._outer.get(name, plain[name]) for name in COLUMNS})
+
     def block(self, chunk: slice) -> tuple[PlanTable, Tally]:
         """The legal plans behind these outer rows, and what was dropped on the way."""
+        plans, _, tally = self.behind(chunk)
+        return plans, tally
+
+    def behind(self, chunk: slice | NDArray[np.int64]) -> tuple[PlanTable, NDArray[np.int64], Tally]:
+        """The legal plans behind these outer rows, the outer row of each, and what was dropped on the way."""
         tally = Tally()
         columns = {name: column[chunk] for name, column in self._outer.items()}
         known = set(columns)
@@ -163,7 +179,7 @@ class Space:
             columns = self._legal(columns, known, new, behind, tally)
         table = PlanTable(**{name: columns[name] for name in COLUMNS})
         tally.legal = len(table)
-        return table, tally
+        return table, columns[ROW], tally
 
     def _shard_group(self, columns: Columns) -> Columns:
         """Shard over all data-parallel ranks (0) or only those of one scale-up domain (1, HSDP)."""

@@ -58,7 +58,7 @@ MEANING: Final = {
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """Intervals that do not overlap, in their order; arrays of shape (intervals,)."""
 
     start: Array
@@ -74,7 +74,7 @@ class _Layer:
 
 def print_timeline(console: Console, step: Step, held: Footprint, categories: tuple[str, ...]) -> None:
     """Timeline, memory by stage and breakdown; `categories` name the first axis of `Costs.forward`."""
-    ranks = _chosen(step.graph.ranks)
+    ranks = evenly(step.graph.ranks)
     whole = float(step.times.end.max())
     idle = [percent(float(share)) for share in step.terms[len(categories) + BUBBLE] / step.seconds]
     label = max(len(name(step, rank)) for rank in ranks) + 1
@@ -97,32 +97,32 @@ def print_timeline(console: Console, step: Step, held: Footprint, categories: tu
     if order.chunk.shape[1] > columns:
         console.print("Passes are shorter than a column: letters stand in proportion to their time.", style="dim")
     console.print(_legend({letter for row in rows.values() for letter, _ in row}, console.width))
-    console.print(_memory(step, held, _chosen(order.stages)))
+    console.print(_memory(step, held, evenly(order.stages)))
 
 
 def _counted(count: int, noun: str, plural: str = "s") -> str:
     return f"{count} {noun}{'' if count == 1 else plural}"
 
 
-def _chosen(count: int) -> list[int]:
+def evenly(count: int) -> list[int]:
     """All of so many, or MOST of them, evenly, both ends among them."""
     return np.unique(np.linspace(0, count - 1, min(count, MOST)).round().astype(int)).tolist()  # type: ignore[no-any-return]
 
 
 def _row(step: Step, rank: int, wide: float, columns: int) -> list[tuple[str, str]]:
     """Letter and text of every run of columns of `wide` seconds each."""
-    layers = _layers(step, rank)
-    ends = [side for layer in layers for side in (layer.start, layer.end)]
+    drawn = layers(step, rank)
+    ends = [side for layer in drawn for side in (layer.start, layer.end)]
     cuts = np.unique(np.minimum(np.concatenate([wide * np.arange(columns + 1), *ends]), wide * columns))
     middle, lasts = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts)
     column = np.minimum((middle / wide).astype(int), columns - 1)
     held: list[dict[tuple[str, int], float]] = [defaultdict(float) for _ in range(columns)]
-    for where, what, long in zip(column.tolist(), _found(layers, middle), lasts.tolist(), strict=True):
+    for where, what, long in zip(column.tolist(), found_at(drawn, middle), lasts.tolist(), strict=True):
         held[where][what] += long / wide
     return [(what[0], _written(*what, len(list(run)))) for what, run in groupby(_picked(held))]
 
 
-def _layers(step: Step, rank: int) -> list[_Layer]:
+def layers(step: Step, rank: int) -> list[Layer]:
     """What is drawn on a row, the foremost first: passes, messages sent and awaited, updates, data-parallel traffic."""
     graph, times = step.graph, step.times
     at = graph.stream(COMPUTE, rank)
@@ -130,21 +130,21 @@ def _layers(step: Step, rank: int) -> list[_Layer]:
     done = times.end[at] - graph.blocked[at]
     letters = np.array([OF_KIND.get(kind, IDLE) for kind in range(len(KINDS))])
 
-    def alone(stream: int) -> _Layer:
+    def alone(stream: int) -> Layer:
         at = graph.stream(stream, rank)
         shown = graph.seconds[at] > 0
-        return _Layer(times.start[at][shown], times.end[at][shown], letters[graph.kind[at]][shown])
+        return Layer(times.start[at][shown], times.end[at][shown], letters[graph.kind[at]][shown])
 
     return [
-        _Layer(times.start[at], done, letters[graph.kind[at]], graph.microbatch[at]),
-        _Layer(done, times.end[at], np.full(len(done), TALK)),
-        _Layer(times.start[at] - awaited, times.start[at], np.full(len(done), TALK)),
+        Layer(times.start[at], done, letters[graph.kind[at]], graph.microbatch[at]),
+        Layer(done, times.end[at], np.full(len(done), TALK)),
+        Layer(times.start[at] - awaited, times.start[at], np.full(len(done), TALK)),
         alone(OPTIMIZER),
         alone(DATA),
     ]
 
 
-def _found(layers: list[_Layer], times: Array) -> list[tuple[str, int]]:
+def found_at(layers: list[Layer], times: Array) -> list[tuple[str, int]]:
     """Letter and microbatch of what stands foremost at each time."""
     letter, microbatch = np.full(len(times), IDLE), np.full(len(times), NONE)
     for layer in reversed(layers):

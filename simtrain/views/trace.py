@@ -118,7 +118,7 @@ def _make_up(seconds: Array, categories: tuple[str, ...]) -> tuple[str, str]:
 
 def _ways(kind: Index, chunk: Index, microbatch: Index, position: Index) -> list[str]:
     """Whether the flow of a microbatch comes into a pass and goes on from it; weight gradients are on no way."""
-    opens = _opens(kind, chunk, microbatch)
+    opens = opens_action(kind, chunk, microbatch)
     at_end = position == 0
     begins = at_end & (kind == FORWARD) & opens
     ends = at_end & (kind != FORWARD) & np.append(opens[1:], True)
@@ -127,7 +127,7 @@ def _ways(kind: Index, chunk: Index, microbatch: Index, position: Index) -> list
     return np.where(kind == WEIGHT, "", np.char.add(into, on)).tolist()  # type: ignore[no-any-return]
 
 
-def _opens(kind: Index, chunk: Index, microbatch: Index) -> NDArray[np.bool_]:
+def opens_action(kind: Index, chunk: Index, microbatch: Index) -> NDArray[np.bool_]:
     """Where an action begins: the others are further pieces of the same."""
     changes = np.diff(np.stack([kind, chunk, microbatch]), axis=1).any(axis=0)
     return np.append(True, changes)
@@ -154,7 +154,7 @@ def _memory(step: Step, held: Footprint, rank: int) -> Iterator[str]:
     """What memory is used for, in GiB, from the start of every pass; after the last only what stays."""
     graph, at = step.graph, step.graph.stream(COMPUTE, rank)
     stage = rank % step.order.stages
-    opens = _opens(graph.kind[at], graph.chunk[at], graph.microbatch[at])
+    opens = opens_action(graph.kind[at], graph.chunk[at], graph.microbatch[at])
     when = _clock(np.append(step.times.start[at][opens], step.times.end[at][-1]))
     moving = np.stack([part[stage, : len(when) - 1] for part in (held.activations, held.logits, held.working)])
     moving = np.pad(np.vstack([moving, held.lost * moving.sum(axis=0)]), ((0, 0), (0, 1))) / GIB

@@ -1,0 +1,129 @@
+"""`simtrain sweep`: the best plan at every point."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simtrain.cli.options import (
+    AdapterRank,
+    AsJson,
+    Calibration,
+    Cluster,
+    GlobalBatch,
+    Gpus,
+    Optimizer,
+    Precision,
+    Seq,
+    Stack,
+    Tokens,
+)
+
+HELP = r"""Find the best plan at every combination of some values.
+
+Examples:
+
+  simtrain sweep job.toml --vary gpus=64..4096 -o sweep.csv
+  simtrain sweep llama-3-70b --tokens 15T --vary gpus=64..4096 \
+      --vary cluster=dgx-a100,dgx-h100 --vary seq=4k,8k -o sweep.html
+  simtrain sweep job.toml --vary gpus=64..4096 -o sweep.csv \
+      --scheduler tcp://host:8786
+
+A range doubles: 64..512 is 64, 128, 256, 512. What can be varied: model,
+cluster, gpus, seq, global-batch, tokens, precision, optimizer, stack,
+adapter-rank.
+
+What is found is kept in FILE.journal at once. The same command goes on where
+one was stopped or killed; the journal is deleted once FILE is written.
+
+--scheduler runs the points on a Dask cluster: the address of its scheduler,
+or its scheduler file (.json); dask-jobqueue starts one under Slurm.
+
+Exit codes: 0 a plan was found, 1 nothing fits anywhere, 2 wrong input."""
+
+
+def sweep(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Model or a job file (.toml); left out where it is varied.")
+    ] = None,
+    cluster: Cluster = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUES", help="What changes; may be given several times.")
+    ] = None,
+    gpus: Gpus = None,
+    seq: Seq = None,
+    global_batch: GlobalBatch = None,
+    tokens: Tokens = None,
+    precision: Precision = None,
+    optimizer: Optimizer = None,
+    stack: Stack = None,
+    calibration: Calibration = None,
+    adapter_rank: AdapterRank = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write a .csv, or a page (.html).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on this Dask cluster; needs the extra cluster.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask at every point and show the answers."""
+    from dataclasses import replace
+    from importlib.util import find_spec
+
+    from simtrain.cli.inputs import calibrated, request, unreadable
+    from simtrain.cli.output import check_writable, console, note, print_json, progress, write_pieces
+    from simtrain.errors import Problem, WrongInput
+    from simtrain.study.points import axis, points
+    from simtrain.study.sweep import swept
+    from simtrain.views.page import missing_plotly
+    from simtrain.views.point import best_row
+    from simtrain.views.sweep import csv_pieces, print_sweep, sweep_document, sweep_page
+
+    problems = [*unreadable(calibration), *check_writable(out, example="sweep.csv")]
+    axes, found = [], []
+    for text in vary or []:
+        try:
+            axes.append(axis(text))
+        except WrongInput as error:
+            problems.extend(error.problems)
+    if not vary:
+        problems.append(Problem("--vary", None, "is missing", "say what changes, like --vary gpus=64..4096"))
+    if out is not None and out.suffix not in (".csv", ".html"):
+        problems.append(Problem("--out", str(out), "is neither .csv nor .html", f"write {out.stem or 'sweep'}.csv"))
+    if out is not None and out.suffix == ".html":
+        problems.extend(missing_plotly("--out", out))
+    if scheduler is not None and find_spec("distributed") is None:
+        hint = "install it with: pip install 'simtrain[cluster]'"
+        problems.append(Problem("--scheduler", scheduler, "needs Dask, which is not installed", hint))
+    try:
+        base = request(
+            model,
+            cluster,
+            {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
+            {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
+        )
+        found = points(base, axes)
+        if not unreadable(calibration):
+            found = [replace(point, job=calibrated(point.job, calibration)) for point in found]
+    except WrongInput as error:
+        problems.extend(problem for problem in error.problems if problem not in problems)
+    if problems:
+        raise WrongInput(problems)
+    journal = None if out is None else out.with_name(f"{out.name}.journal")
+    if journal is not None and journal.exists():
+        note(f"going on with {journal}")
+    with progress("sweeping") as update:
+        rows = swept([point.job for point in found], best_row, journal, scheduler, update)
+    document = sweep_document(found, rows)
+    if out is not None and journal is not None:
+        write_pieces(out, csv_pieces(document) if out.suffix == ".csv" else sweep_page(document))
+        journal.unlink(missing_ok=True)
+    if as_json:
+        print_json(document)
+    elif out is None:
+        print_sweep(console(), document)
+    else:
+        note(f"wrote {out}: {len(rows)} points")
+    if not any(row["fits"] for row in rows):
+        raise typer.Exit(1)
