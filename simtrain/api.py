@@ -6,14 +6,14 @@ from pathlib import Path
 
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.estimate import machine
-from simtrain.estimate.replayed import exact
+from simtrain.estimate.replayed import predicted
 from simtrain.search.layout import Layout
 from simtrain.search.search import search
 from simtrain.spec import load
 from simtrain.spec.catalog import model, model_names
 from simtrain.spec.job import Job
 from simtrain.spec.library import names
-from simtrain.spec.plan import Plan, PlanTable
+from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
 from simtrain.study.explain import explain as explained
 from simtrain.study.points import points
@@ -115,7 +115,7 @@ def simulate(job: Job, layout: Plan | None = None, **options: object) -> Answer:
         hint = "leave out " + ", ".join(options)
         raise WrongInput([Problem("layout", None, "is whole: options cannot change it", hint)])
     chosen = Layout.of(options).plan(job) if layout is None else layout
-    document = simulate_document(job, *exact(job, PlanTable.of([chosen]), machine(job)))
+    document = simulate_document(job, *predicted(job, [chosen], machine(job)))
     return Answer(job, document, lambda console: print_one(console, job, document["plans"][0]))
 
 

@@ -20,11 +20,10 @@ def simulate_brought(context: typer.Context) -> None:
     from simtrain.cli.inputs import calibrated, unreadable
     from simtrain.cli.output import console, print_json, progress
     from simtrain.estimate import machine
-    from simtrain.estimate.replayed import exact
+    from simtrain.estimate.replayed import predicted
     from simtrain.export.files import changes
     from simtrain.export.imports import brought
     from simtrain.search.search import search
-    from simtrain.spec.plan import PlanTable
     from simtrain.spec.request import Request
     from simtrain.views.brought import document, print_brought
 
@@ -50,7 +49,7 @@ def simulate_brought(context: typer.Context) -> None:
     if problems:
         raise WrongInput(problems)
     job = calibrated(read.job, given["calibration"])
-    mine = exact(job, PlanTable.of([read.plan]), machine(job))
+    mine = predicted(job, [read.plan], machine(job))
     with progress("searching") as update:
         best = search(job, RANKED, update)
     winner = best.best.plans.plan(0) if len(best.best.plans) else read.plan

@@ -41,10 +41,9 @@ def memory(
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import Problem, WrongInput
     from simtrain.estimate import machine
-    from simtrain.estimate.replayed import exact
+    from simtrain.estimate.replayed import predicted
     from simtrain.search.memory import Layout
     from simtrain.search.memory_front import front, peak_of, worth
-    from simtrain.spec.plan import PlanTable
     from simtrain.views.document import simulate_document
     from simtrain.views.memory import memory_document, print_memory, write_front
     from simtrain.views.scatter import plotted
@@ -81,6 +80,5 @@ def memory(
     if within is None:
         raise typer.Exit(1)
     if out is not None:
-        table = PlanTable.of([within.plan])
-        write_json(out, simulate_document(job, *exact(job, table, on, memory=[within.plan.memory])))
+        write_json(out, simulate_document(job, *predicted(job, [within.plan], on)))
         note(f"wrote {out}; look at it with: simtrain simulate {out}")

@@ -121,9 +121,8 @@ def simulate(
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import Problem, WrongInput
     from simtrain.estimate import machine
-    from simtrain.estimate.replayed import exact, replayed
+    from simtrain.estimate.replayed import predicted, replayed
     from simtrain.search.layout import Layout
-    from simtrain.spec.plan import PlanTable
     from simtrain.views.document import simulate_document
     from simtrain.views.tables import print_one
 
@@ -178,7 +177,7 @@ def simulate(
         raise WrongInput(misplaced)
     job = calibrated(job, calibration)
     on = machine(job)
-    document = simulate_document(job, *exact(job, PlanTable.of([plan]), on, given, [plan.memory]))
+    document = simulate_document(job, *predicted(job, [plan], on, given))
     if as_json:
         print_json(document)
     else:

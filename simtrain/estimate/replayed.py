@@ -128,3 +128,8 @@ def exact(
     flops = made.hardware_flops + again * plans.microbatches * plans.tp * plans.cp * plans.dp
     found = replace(closed, step_time=seconds, memory=peak, treated=tuple(memory))
     return found, replace(made, terms=terms, hardware_flops=flops, **interval)
+
+
+def predicted(job: Job, plans: Sequence[Plan], on: Machine, order: Order | None = None) -> tuple[Estimate, Detail]:
+    """The same of plans as they are written down, with their memory plans."""
+    return exact(job, PlanTable.of(plans), on, order, [plan.memory for plan in plans])

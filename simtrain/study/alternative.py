@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.estimate import TERMS, Estimate, estimate, machine
-from simtrain.estimate.replayed import exact
+from simtrain.estimate.replayed import exact, predicted
 from simtrain.price.blocks import Machine
 from simtrain.search.layout import CHOICES, COLUMN_OF, Layout
 from simtrain.search.refine import neighbours
@@ -74,7 +74,7 @@ def _compared(job: Job, plan: Plan, found: PlanTable, asked: dict[str, str], on:
     fastest = rows[evaluated.step_time[rows].argsort()]
     row = int(next(iter(fastest), evaluated.memory.total.argmin()))
     best, step_time = found.plan(row), float(evaluated.step_time[row])
-    own, own_made = exact(job, PlanTable.of([plan]), on)
+    own, own_made = predicted(job, [plan], on)
     missing = _missing(evaluated, row)
     verdict: Verdict = "too big"
     if not missing:

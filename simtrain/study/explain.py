@@ -93,8 +93,9 @@ def explain(
     larger, endless = with_memory(job, GIB), with_memory(job, UNLIMITED)
     leading = [_leading(each, progress) for each in (job, larger, endless)]
     known = unique(PlanTable.concatenate([PlanTable.of([plan]), *leading]))
-    now, made = exact(job, known, on)
     mine = _row_of(known, plan)
+    memory = [plan.memory if row in mine else None for row in range(len(known))]
+    now, made = exact(job, known, on, memory=memory)
     best = _best(now)
     unlimited = _best(replace(now, capacity=UNLIMITED))
     assert unlimited is not None, "a plan was given"
@@ -105,7 +106,10 @@ def explain(
         detail=made.take(mine),
         best=best,
         unlimited=unlimited,
-        worths=tuple(_worth(name, exact(*changed)[0], now, mine, best) for name, changed in _changes(job, known, on)),
+        worths=tuple(
+            _worth(name, exact(*changed, memory=memory)[0], now, mine, best)
+            for name, changed in _changes(job, known, on)
+        ),
         grounds=grounds(job, plan, on),
         alternative=compared,
     )
@@ -161,7 +165,7 @@ def _best(evaluated: Estimate) -> Best | None:
     if not len(good):
         return None
     row = int(good[evaluated.step_time[good].argmin()])
-    return Best(evaluated.plans.plan(row), float(evaluated.step_time[row]), float(evaluated.memory.total[row]))
+    return Best(evaluated.plan(row), float(evaluated.step_time[row]), float(evaluated.memory.total[row]))
 
 
 def _row_of(plans: PlanTable, plan: Plan) -> np.ndarray:

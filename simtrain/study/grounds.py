@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from simtrain.estimate.replayed import exact
+from simtrain.estimate.replayed import predicted
 from simtrain.price.blocks import Machine
 from simtrain.spec.base import Evidence
 from simtrain.spec.calibration import DEFAULT, LeftOut, left_out
 from simtrain.spec.job import Job
-from simtrain.spec.plan import Plan, PlanTable
+from simtrain.spec.plan import Plan
 
 SLOWER: Final = 0.1
 """Share by which each rate is lowered to see what hangs on it."""
@@ -54,14 +54,13 @@ class Grounds:
 
 def grounds(job: Job, plan: Plan, on: Machine) -> Grounds:
     """What the prediction for one plan of a job rests on, by estimating it again with every rate lowered."""
-    plans = PlanTable.of([plan])
-    now = float(exact(job, plans, on)[0].step_time[0])
+    now = float(predicted(job, [plan], on)[0].step_time[0])
     rests = []
     for name, what in RATES.items():
         fact = getattr(on.rates, name)
         lower = fact.model_copy(update={"value": fact.value / (1 + SLOWER)})
         changed = replace(on, rates=on.rates.model_copy(update={name: lower}))
-        longer = float(exact(job, plans, changed)[0].step_time[0]) - now
+        longer = float(predicted(job, [plan], changed)[0].step_time[0]) - now
         if longer > 0:
             rests.append(Rest(what, longer, fact.evidence, fact.source))
     device = job.cluster.device

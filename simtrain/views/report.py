@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from simtrain.estimate import Detail, Estimate, machine
-from simtrain.estimate.replayed import exact, replayed
+from simtrain.estimate.replayed import predicted, replayed
 from simtrain.spec.base import Evidence
 from simtrain.spec.job import Job
-from simtrain.spec.plan import Plan, PlanTable
+from simtrain.spec.plan import Plan
 from simtrain.study.explain import Explanation, explain
 from simtrain.study.run import cost
 from simtrain.views.document import rows
@@ -35,7 +35,7 @@ def report(
     on, a line each.
     """
     on = machine(job)
-    estimate, detail = exact(job, PlanTable.of(ranked), on)
+    estimate, detail = predicted(job, ranked, on)
     chosen = np.array([rank - 1])
     found = rows(estimate, detail, _ties(estimate, detail))
     row = found[rank - 1]
@@ -71,7 +71,7 @@ def report(
         ),
     ]
     if front:
-        trade = exact(job, PlanTable.of(front), on)[0]
+        trade = predicted(job, front, on)[0]
         costs = [cost(job, float(time)) for time in trade.step_time]
         words = "Each point is a plan; the dotted line is what a device has."
         drawn = front_figure(trade, costs, estimate.take(chosen))
