@@ -110,7 +110,7 @@ def test_plot_is_one_file(folder: Path) -> None:
     answer = run(str(folder), "--html", str(folder / "plot.html"))
     assert answer.returncode == 0, answer.stderr
     page = (folder / "plot.html").read_text(encoding="utf-8")
-    assert "korthikanti-2022 (4)" in page
+    assert "korthikanti-2022 (3)" in page
     assert 'src="http' not in page
 
 
