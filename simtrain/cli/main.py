@@ -9,7 +9,7 @@ from typing import cast
 
 import typer
 
-from simtrain.cli import calibrate, plan, score, show, simulate, trace
+from simtrain.cli import calibrate, measure, plan, score, show, simulate, trace
 from simtrain.cli.output import report
 from simtrain.errors import Problem, WrongInput
 
@@ -42,6 +42,7 @@ app.command("simulate", help=simulate.HELP)(simulate.simulate)
 app.command("trace", help=trace.HELP)(trace.trace)
 app.command("show", help=show.HELP)(show.show)
 app.command("score", help=score.HELP)(score.score)
+app.command("measure", help=measure.HELP)(measure.measure)
 app.command("calibrate", help=calibrate.HELP)(calibrate.calibrate)
 
 
