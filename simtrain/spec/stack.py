@@ -43,6 +43,12 @@ class Messages(Spec):
     """Updated weights (ZeRO 1, 2) sent out by the rank that owns them, tensor by tensor, instead of gathered."""
 
 
+    by_block: Fact[bool] = usual(False)
+    """One collective a layer, embedding or head, whatever their size, in place of buckets (fully_shard on each)."""
+    gathered_again: Fact[bool] = usual(True)
+    """Whether sequence parallelism gathers a product's input once more for its weight gradient, or keeps it whole."""
+
+
 class Kept(Spec):
     """What stays for the backward pass beside the inputs that its products and fused kernels read, in bytes."""
 

@@ -75,7 +75,7 @@ def _buffers(program: Program) -> Array:
     hidden = plans.micro_batch * program.job.sequence / plans.cp * program.job.model.hidden
     tensor = np.where(plans.tp > 1, 2 * hidden * program.job.precision.activation_bytes, 0.0)
     pipeline = 2 * program.hop_size
-    bucketed = (plans.dp * plans.cp > 1) & (plans.zero < 3)
+    bucketed = (plans.dp * plans.cp > 1) & (plans.zero < 3) & (not program.job.stack.messages.by_block.value)
     return tensor + pipeline + np.where(bucketed, program.job.stack.bucket.value, 0.0)
 
 

@@ -3,6 +3,7 @@
 Saved bytes follow Korthikanti et al. (arXiv 2205.05198) section 4: every tensor a backward op reads, once.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -271,6 +272,7 @@ def head(shard: Shard) -> Block:
     reduced = Message("all_reduce", "tensor", 4 * shard.tokens, plans.tp, ones, 3.0 * parallel * (not whole))
     collected = Message("all_gather", "tensor", returning, plans.tp, ones, parallel * whole)
     gathered = Message("all_gather", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
+    again = replace(gathered, times=gathered.times * stack.messages.gathered_again.value)
     returned = Message("all_reduce", "tensor", shard.hidden_size, plans.tp, ones, parallel * (1 - plans.sp))
     scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
     product = Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True, aligned=aligned)
@@ -281,7 +283,7 @@ def head(shard: Shard) -> Block:
         Op("loss reduce", "loss", "forward", reduced),
         Op("logits gather", "loss", "forward", collected),
         Op("head gather", "loss", "forward", gathered),
-        Op("head gather backward", "loss", "backward", gathered),
+        Op("head gather backward", "loss", "backward", again),
         Op("head reduce backward", "loss", "backward", returned),
         Op("head scatter backward", "loss", "backward", scattered),
     )

@@ -52,12 +52,14 @@ class Replicas:
             missing.discard(id(weight))
             if not missing:
                 missing.update(map(id, weights))
-                self._start([local(weight.grad) for weight in weights], group, degree)
+                self.start([local(weight.grad) for weight in weights], group, degree)
 
         for weight in weights:
             weight.register_post_accumulate_grad_hook(arrived)
 
-    def _start(self, gradients, group, degree):
+    def start(self, gradients, group=None, degree=None):
+        """Begin to reduce these over a group of `degree` ranks; all data-parallel ones if not given."""
+        group, degree = group or self.mesh.data_group, degree or self.mesh.dp * self.mesh.cp
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         work = None
         if degree > 1:

@@ -5,7 +5,7 @@ from torch.distributed import pipelining
 
 from run.mesh import Mesh
 from run.model import Chunk, Shape, loss_of
-from run.states import Replicas, Update, shard, sum_norms
+from run.states import Replicas, Update, local, shard, sum_norms
 
 SCHEDULES = {
     "gpipe": "ScheduleGPipe",
@@ -61,10 +61,10 @@ class Training:
         stages, group = [], self.mesh.group("pp")
         whole = (self.batch, self.sequence // self.mesh.cp)
         for chunk, position in zip(self.chunks, self.where):
-            hidden = torch.empty(self.hidden, dtype=dtype, device=self.machine.device)
+            hidden = torch.empty(self.hidden, dtype=dtype, device=self.machine.device, requires_grad=True)
             tokens = torch.empty(whole, dtype=torch.long, device=self.machine.device)
             columns = self.job["model"]["vocabulary"] // self.mesh.tp
-            logits = torch.empty((*whole, columns), dtype=dtype, device=self.machine.device)
+            logits = torch.empty((*whole, columns), dtype=dtype, device=self.machine.device, requires_grad=True)
             stages.append(
                 pipelining.PipelineStage(
                     chunk,
@@ -109,8 +109,6 @@ class Training:
     def _pipelined(self, tokens, targets):
         has = {"first": 0 in self.where, "last": self.plan["pp"] * self.plan["vpp"] - 1 in self.where}
         losses = []
-        if self.replicas is not None:
-            self._all_at_the_end()
         arguments = (tokens,) if has["first"] else ()
         if has["last"]:
             self.schedule.step(*arguments, target=targets, losses=losses)
@@ -120,17 +118,11 @@ class Training:
             self._reduce_now()
         return losses
 
-    def _all_at_the_end(self):
-        self.replicas.ready = False
-
     def _reduce_now(self):
         """Schedules run microbatches in orders of their own: gradients are reduced once all have been added."""
-        from run.states import local
-
         for chunk in self.chunks:
             for block in chunk.blocks():
-                gradients = [local(weight.grad) for weight in block.parameters()]
-                self.replicas._start(gradients, self.mesh.data_group, self.mesh.dp * self.mesh.cp)
+                self.replicas.start([local(weight.grad) for weight in block.parameters()])
 
     def _accumulated(self, tokens, targets):
         losses = []
@@ -141,6 +133,7 @@ class Training:
             if self.sharded:
                 every = self.plan["zero"] >= 2 or last
                 self.chunks[0].set_requires_gradient_sync(every)
+                self.chunks[0].set_reshard_after_backward(self.plan["zero"] == 3 or last)
             rows = slice(number * self.batch, (number + 1) * self.batch)
             x = tokens[rows] if self.chunks[0].embedding is not None else self._received()
             for chunk in self.chunks:
