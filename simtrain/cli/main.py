@@ -9,7 +9,7 @@ from typing import cast
 
 import typer
 
-from simtrain.cli import calibrate, measure, plan, score, show, simulate, trace
+from simtrain.cli import calibrate, measure, plan, score, show, simulate, trace, validate
 from simtrain.cli.output import report
 from simtrain.errors import Problem, WrongInput
 
@@ -43,6 +43,7 @@ app.command("trace", help=trace.HELP)(trace.trace)
 app.command("show", help=show.HELP)(show.show)
 app.command("score", help=score.HELP)(score.score)
 app.command("measure", help=measure.HELP)(measure.measure)
+app.command("validate", help=validate.HELP)(validate.validate)
 app.command("calibrate", help=calibrate.HELP)(calibrate.calibrate)
 
 
