@@ -42,6 +42,10 @@ def validate(
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write torch.profiler's trace of rank 0 here.")
     ] = None,
+    recorded: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="FILE", help="Compare with what the worker wrote elsewhere; run nothing."),
+    ] = None,
     limit: Annotated[str, typer.Option(metavar="SECONDS", help="End a run that takes longer.")] = "1800",
     dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Print what would be run.")] = False,
     as_json: AsJson = False,
@@ -107,7 +111,9 @@ def validate(
         else:
             typer.echo(shown)
         return
-    if asked is None:
+    if recorded is not None:
+        status, why, parts = runs.read(recorded)
+    elif asked is None:
         launch.needs_torch()
         status, why, parts = runs.carried_out(wanted, _say)
     else:

@@ -43,6 +43,8 @@ class Messages(Spec):
     """Updated weights (ZeRO 1, 2) sent out by the rank that owns them, tensor by tensor, instead of gathered."""
 
 
+    prefetched: Fact[Annotated[int, Field(ge=0)]] = usual(1)
+    """Layers whose sharded weights are gathered ahead of the one that runs."""
     by_block: Fact[bool] = usual(False)
     """One collective a layer, embedding or head, whatever their size, in place of buckets (fully_shard on each)."""
     gathered_again: Fact[bool] = usual(True)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from simtrain.errors import Problem, WrongInput
+from simtrain.errors import Problem
 from simtrain.estimate import TERMS, machine
 from simtrain.estimate.passes import priced, stage_passes
 from simtrain.estimate.replayed import replayed
@@ -220,10 +220,3 @@ def _messages(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
         for place, unit in enumerate(("calls", "B")):
             rows.append(Row(name, unit, *(side.get(key, [0.0, 0.0])[place] for side in sides)))
     return rows
-
-
-def fitted_to(job: Job, gpus: int) -> None:
-    """WrongInput where fewer ranks are given than the plan needs."""
-    if gpus != job.devices:
-        hint = "plan for fewer devices, or check one rank's share with --slice 0"
-        raise WrongInput([Problem("--nproc", gpus, f"the plan is for {job.devices} ranks", hint)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from simtrain.errors import Problem, WrongInput
 from simtrain.validation import launch
 
 WORDS: Final = {17: "out of memory", 18: "failed"}
@@ -54,6 +55,16 @@ def parts(out: Path) -> list[dict[str, Any]]:
     """Records of the ranks that wrote one."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in out.parent.glob(f"{out.stem}.rank*.json")]
     return sorted(found, key=lambda part: int(part["rank"]))
+
+
+def read(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
+    """What a worker that was started by hand wrote; WrongInput where it is no such file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["ranks"]
+        return judged(launch.Ended(0, ()), list(found))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = "name the --out of python -m run"
+        raise WrongInput([Problem("--record", str(path), f"is not what the worker writes: {error!r}", hint)]) from None
 
 
 def judged(ended: launch.Ended, found: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:

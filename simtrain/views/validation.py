@@ -9,6 +9,7 @@ from rich.table import Table
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 from simtrain.validation.compare import Prediction, Row
+from simtrain.validation.refit import RATE_OF, Refit
 from simtrain.views.format import seconds
 
 FORMAT_VERSION: Final = 1
@@ -59,3 +60,31 @@ def _shown(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     return seconds(value) if unit == "s" else f"{value / 1e6:,.2f} MB" if unit == "B" else f"{value:,.0f}"
+
+
+def refit_document(found: Sequence[Refit]) -> dict[str, Any]:
+    """New rates and step-time errors, device by device."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "devices": [
+            {
+                "profile": str(one.profile),
+                "rates_before": {name: getattr(one.before, name).value for name in RATE_OF.values()},
+                "rates_after": {name: getattr(one.after, name).value for name in RATE_OF.values()},
+                "step_time_errors_before": one.errors_before,
+                "step_time_errors_after": one.errors_after,
+            }
+            for one in found
+        ],
+    }
+
+
+def print_refits(console: Console, found: Sequence[Refit]) -> None:
+    """The same for people."""
+    for one in found:
+        console.print(f"{one.profile}")
+        for name in RATE_OF.values():
+            before, after = (getattr(rates, name).value for rates in (one.before, one.after))
+            console.print(f"  {name}: {before:.3g} -> {after:.3g} of the tables' rate")
+        for name, error in one.errors_before.items():
+            console.print(f"  step of {name}: {error:+.1%} -> {one.errors_after[name]:+.1%}")

@@ -7,6 +7,7 @@ that a run that ends early leaves what it found; rank 0 joins them.
 import argparse
 import gc
 import json
+import os
 import pathlib
 import sys
 import time
@@ -44,6 +45,8 @@ def main():
     document = json.loads(asked.plan.read_text(encoding="utf-8"))
     job, plan = document["job"], document["plans"][asked.rank - 1]["plan"]
     machine = Machine(asked.device, asked.backend)
+    if machine.kind == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // job["cluster"]["node"]["devices"]))
     needed = 1 if asked.slice is not None else job["devices"]
     if machine.world != needed:
         sys.exit(f"the plan is for {needed} ranks, {machine.world} were started")
