@@ -74,7 +74,9 @@ def measure(
         screen = console()
         screen.print(f"{document['ranks']} x {document['name']}, torch {document['torch']}: {out}")
         for name, errors in own_profile.errors(out).items():
-            screen.print(f"  {name}: law off by {errors[0]:.1%} in the median, {errors[1]:.1%} with its table, held out")
+            screen.print(
+                f"  {name}: law off by {errors[0]:.1%} in the median, {errors[1]:.1%} with its table, held out"
+            )
     note(f"plan with it: simtrain plan MODEL {out / 'cluster.toml'}")
 
 

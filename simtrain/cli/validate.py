@@ -44,7 +44,11 @@ def validate(
     ] = None,
     recorded: Annotated[
         Path | None,
-        typer.Option("--record", metavar="FILE", help="Compare with what the worker wrote elsewhere; run nothing."),
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="Compare with what the worker wrote elsewhere, or a torch.profiler trace; run nothing.",
+        ),
     ] = None,
     limit: Annotated[str, typer.Option(metavar="SECONDS", help="End a run that takes longer.")] = "1800",
     dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Print what would be run.")] = False,

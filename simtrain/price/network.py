@@ -91,7 +91,9 @@ def network(cluster: Cluster, domain: int, profile_folder: str | None = None) ->
 
 def _curves_of(scaleup: Scaleup, folder: str) -> Mapping[str, Curve]:
     own = path_of("profiles", "devices", folder, "meta.toml")
-    links = profile_file(folder).links if Path(folder).is_absolute() and own.is_file() else measured().devices.get(folder)
+    links = (
+        profile_file(folder).links if Path(folder).is_absolute() and own.is_file() else measured().devices.get(folder)
+    )
     if links is None or (links.kind, links.multicast) != (scaleup.kind, scaleup.multicast):
         return MappingProxyType({})
     if abs(scaleup.bandwidth.value / links.bandwidth - 1) > _SAME_LINKS:

@@ -142,7 +142,9 @@ def _profile(
         evidence=file.evidence,
         sources=(file.source, *(table.source for table in file.tables.values())),
         matmul=MappingProxyType(_matmul_laws(file, folder, peaks, bandwidth)),
-        attention=MappingProxyType(_attention_laws(file, folder, attention_peak(peaks)) if fused(architecture, peaks) else {}),
+        attention=MappingProxyType(
+            _attention_laws(file, folder, attention_peak(peaks)) if fused(architecture, peaks) else {}
+        ),
         bandwidth=bandwidth,
         memory_efficiency=file.memory.efficiency.value,
         memory_launch=file.memory.launch.value,

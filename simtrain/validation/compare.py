@@ -33,7 +33,10 @@ _GROUP_OF: Final = {
 }
 """Of a term of the estimate; every other one is communication."""
 OPERATORS: Final = (
-    ("communication", r"nccl|c10d|gloo|wait_tensor|FSDP::(all_gather|post_backward_reduce|.*wait)|all_?reduce|ProcessGroup"),
+    (
+        "communication",
+        r"nccl|c10d|gloo|wait_tensor|FSDP::(all_gather|post_backward_reduce|.*wait)|all_?reduce|ProcessGroup",
+    ),
     ("optimizer", r"adam|multi_tensor_apply"),
     ("attention", r"scaled_dot_product|flash|fmha|attention"),
     ("matmul", r"aten::(mm|bmm|addmm|_scaled_mm)$|gemm|cutlass|cublas|nvjet|xmma"),
@@ -79,7 +82,11 @@ def unsupported(job: Job, plan: Plan) -> list[Problem]:
         "shared experts": model.experts is not None and model.experts.shared_ffn > 0,
         "tied embeddings": model.tied_embeddings,
     }
-    asked += [Problem(f"model {model.name}", None, f"has {name}, which the worker does not build") for name, has in features.items() if has]
+    asked += [
+        Problem(f"model {model.name}", None, f"has {name}, which the worker does not build")
+        for name, has in features.items()
+        if has
+    ]
     layouts = {
         "--cp (ring)": plan.cp_ring > 1,
         "experts with tensor ranks": model.experts is not None and plan.tp > 1,
@@ -89,7 +96,9 @@ def unsupported(job: Job, plan: Plan) -> list[Problem]:
         "offloaded optimizer states beside sharding": plan.offload == "optimizer" and plan.zero > 0,
         "offload of weights without sharding": plan.offload == "all" and plan.zero == 0,
     }
-    asked += [Problem("layout", None, f"has {name}, which the worker does not run") for name, has in layouts.items() if has]
+    asked += [
+        Problem("layout", None, f"has {name}, which the worker does not run") for name, has in layouts.items() if has
+    ]
     if job.precision.matmul not in ("fp32", "tf32", "bf16"):
         asked.append(Problem("precision", job.precision.name, "is not run by the worker", "use bf16-mixed or fp32"))
     table = PlanTable.of([plan])
@@ -164,7 +173,9 @@ def grouped(operators: list[dict[str, Any]]) -> dict[str, float]:
     """Seconds of a step by GROUPS from torch.profiler's rows."""
     seconds = dict.fromkeys(GROUPS, 0.0)
     for row in operators:
-        group = next((name for name, pattern in OPERATORS if re.search(pattern, row["name"], re.IGNORECASE)), "other compute")
+        group = next(
+            (name for name, pattern in OPERATORS if re.search(pattern, row["name"], re.IGNORECASE)), "other compute"
+        )
         seconds[group] += row["time_s"]
     return seconds
 

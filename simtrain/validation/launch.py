@@ -13,7 +13,7 @@ from typing import Final
 from simtrain.errors import Problem, WrongInput
 from simtrain.spec.library import path_of
 
-TAIL: Final = 12
+TAIL: Final = 60
 """Lines of what a failed run said last."""
 GRACE: Final = 5.0
 """Seconds between asking processes to end and ending them."""

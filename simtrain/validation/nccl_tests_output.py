@@ -31,13 +31,17 @@ def read(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise WrongInput([Problem(str(path), None, f"cannot be read: {error.strerror}")]) from None
-    named = re.search(r"Collective test starting:\s*(\w+?)_perf", text) or _NAMED.search(path.name) or _NAMED.search(text)
+    named = (
+        re.search(r"Collective test starting:\s*(\w+?)_perf", text) or _NAMED.search(path.name) or _NAMED.search(text)
+    )
     ranks = len(set(_RANK.findall(text)))
     lines = [(int(size), float(seconds) / 1e6) for size, seconds in _LINE.findall(text) if int(size) > 0]
     problems = []
     if named is None or named.group(1) not in PROGRAMS:
         known = ", ".join(PROGRAMS)
-        problems.append(Problem(str(path), None, "does not say which collective it is of", f"name it after one: {known}"))
+        problems.append(
+            Problem(str(path), None, "does not say which collective it is of", f"name it after one: {known}")
+        )
     if ranks < 2:
         problems.append(Problem(str(path), None, "lists fewer than two ranks ('#  Rank  0 ...' lines)"))
     if not lines:

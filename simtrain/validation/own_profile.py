@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import tomli_w
 
-from simtrain.price.profile_file import ProfileFile
+from simtrain.price.profile_file import AttentionNumbers, MatmulNumbers, ProfileFile
 from simtrain.price.tables import Columns, columns, where
 from simtrain.spec import load
 from simtrain.spec.base import Evidence, checked
@@ -197,8 +197,6 @@ def _cluster(
     }
 
 
-
-
 def devices_here(device: str) -> int:
     """Devices a profile is measured on: all GPUs the driver shows, or two ranks of a processor."""
     if device == "cpu":
@@ -209,6 +207,6 @@ def devices_here(device: str) -> int:
 def errors(folder: Path) -> dict[str, tuple[float, float]]:
     """Median errors of every fitted law on rows held out: by itself, and with its table."""
     law = checked(ProfileFile, read_toml(folder / "meta.toml"), str(folder)).law
-    named = {f"{name} products": numbers for name, numbers in law.matmul.items()}
-    named |= {f"attention, head size {entry.head_dim}": entry for entry in law.attention}  # type: ignore[dict-item]
+    named: dict[str, MatmulNumbers | AttentionNumbers] = {f"{name} products": n for name, n in law.matmul.items()}
+    named |= {f"attention, head size {entry.head_dim}": entry for entry in law.attention}
     return {name: (n.median_error or 0.0, n.interpolated_median_error or 0.0) for name, n in named.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput
-from simtrain.validation import launch
+from simtrain.validation import launch, torch_trace
 
 WORDS: Final = {17: "out of memory", 18: "failed"}
 """Exit codes of validate/run."""
@@ -58,13 +58,23 @@ def parts(out: Path) -> list[dict[str, Any]]:
 
 
 def read(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
-    """What a worker that was started by hand wrote; WrongInput where it is no such file."""
+    """What a worker that was started by hand wrote, or a trace of torch.profiler; WrongInput where it is neither."""
+    if path.suffix == ".gz":
+        return _traced(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["ranks"]
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if "traceEvents" in data:
+            return _traced(path)
+        found = data["ranks"]
         return judged(launch.Ended(0, ()), list(found))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "name the --out of python -m run"
+        hint = "name the --out of python -m run, or a trace of torch.profiler"
         raise WrongInput([Problem("--record", str(path), f"is not what the worker writes: {error!r}", hint)]) from None
+
+
+def _traced(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
+    """A trace as what one rank recorded: its operators alone."""
+    return "ok", "", [{"rank": 0, "stage": 0, "step_times_s": [], "operators": torch_trace.read(path).operators}]
 
 
 def judged(ended: launch.Ended, found: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
@@ -84,4 +94,10 @@ def judged(ended: launch.Ended, found: list[dict[str, Any]]) -> tuple[str, str, 
         line = next((line for line in ended.said if sign in line), None)
         if line is not None:
             return "failed", line.strip(), found
-    return "failed", f"the launcher ended with code {ended.code}: {said}", found
+    return "failed", f"the launcher ended with code {ended.code}: {_error(ended.said)}", found
+
+
+def _error(said: tuple[str, ...]) -> str:
+    """The last line that looks like a reason, else the last one."""
+    reasons = [line.strip() for line in said if "Error" in line or "error:" in line]
+    return reasons[-1] if reasons else (said[-1] if said else "it said nothing")

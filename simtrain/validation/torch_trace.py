@@ -21,7 +21,7 @@ class Trace:
     """Of one rank."""
 
     operators: list[dict[str, Any]]
-    """Name and seconds, as validation records hold them; kernels where there are any, else operators' own time."""
+    """Name and seconds of a step (of all, where the trace marks no steps: torch.profiler's step()), as validation records hold them; kernels where there are any, else operators' own time."""
     seconds: dict[str, float]
     """By the groups of a comparison."""
     exposed: float
@@ -45,7 +45,10 @@ def read(path: Path) -> Trace:
     totals: defaultdict[str, float] = defaultdict(float)
     for event in timed:
         totals[event["name"]] += float(event["dur"]) / 1e6
-    operators = [{"name": name, "time_s": value} for name, value in sorted(totals.items(), key=lambda row: -row[1])]
+    steps = max(len({event["name"] for event in events if str(event["name"]).startswith("ProfilerStep#")}), 1)
+    operators = [
+        {"name": name, "time_s": value / steps} for name, value in sorted(totals.items(), key=lambda row: -row[1])
+    ]
     begin = min(float(event["ts"]) for event in timed)
     end = max(float(event["ts"]) + float(event["dur"]) for event in timed)
     return Trace(operators, grouped(operators), _exposed(kernels), (end - begin) / 1e6)

@@ -52,7 +52,9 @@ def print_record(console: Console, document: dict[str, Any]) -> None:
     for term in document["terms"]:
         predicted, measured = term["predicted"], term["measured"]
         error = f"{predicted / measured - 1:+.1%}" if predicted is not None and measured else "-"
-        table.add_row(f"{term['name']} ({term['unit']})", *(_shown(v, term["unit"]) for v in (predicted, measured)), error)
+        table.add_row(
+            f"{term['name']} ({term['unit']})", *(_shown(v, term["unit"]) for v in (predicted, measured)), error
+        )
     console.print(table)
 
 

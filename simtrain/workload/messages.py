@@ -3,6 +3,8 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
+
 from simtrain.spec.schedule import SCHEDULES, TRAITS
 from simtrain.workload.op import Message
 from simtrain.workload.parameters import parameters
@@ -53,7 +55,7 @@ def _layers(program: Program, row: int, representative: int) -> list[Entry]:
     plans, at = program.plans, program.layers.spread.index[row]
     held = _held(program, row, representative)
     stage_layers = held["dense"] + held["moe"]
-    again = float(full_share(plans, stage_layers)[row]) if stage_layers else 0.0
+    again = float(full_share(plans, np.full(len(plans), stage_layers))[row]) if stage_layers else 0.0
     found = []
     for block in program.layers.blocks:
         for op in block.ops:
@@ -68,8 +70,6 @@ def _layers(program: Program, row: int, representative: int) -> list[Entry]:
 
 
 def _at(value: object, row: int) -> float:
-    import numpy as np
-
     array = np.asarray(value, float)
     return float(array if array.ndim == 0 else array[row])
 

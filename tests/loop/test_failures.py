@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from loop_fixtures import alive
 
 from simtrain.errors import WrongInput
 from simtrain.validation import launch, runs, slurm
-from tests.loop.conftest import alive
 
 CHILD = """import os, subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)", sys.argv[1]], start_new_session=False)

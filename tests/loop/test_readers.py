@@ -43,7 +43,14 @@ def test_nccl_tests(tmp_path: Path) -> None:
 def test_a_trace_is_told_apart_by_kind_of_work(tmp_path: Path) -> None:
     events = [
         {"ph": "X", "cat": "kernel", "name": "ampere_bf16_s16816gemm", "ts": 0, "dur": 100, "tid": 7},
-        {"ph": "X", "cat": "kernel", "name": "ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "ts": 50, "dur": 100, "tid": 20},
+        {
+            "ph": "X",
+            "cat": "kernel",
+            "name": "ncclDevKernel_AllReduce_Sum_bf16_RING_LL",
+            "ts": 50,
+            "dur": 100,
+            "tid": 20,
+        },
         {"ph": "X", "cat": "kernel", "name": "flash_fwd_kernel", "ts": 200, "dur": 40, "tid": 7},
         {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "ts": 0, "dur": 5, "tid": 1},
     ]

@@ -13,8 +13,8 @@ import time
 
 import torch
 import torch.distributed as dist
-
 from machine import Machine, too_old
+
 from measure import collectives, kernels
 
 MEBI = 2**20
@@ -22,8 +22,8 @@ LIMIT = {"quick": 50.0, "full": 270.0}
 """Seconds of a whole profile; whatever is not reached by then is left out."""
 SIZES = {
     ("cpu", "quick"): {"m": (64, 256, 1024), "n": (64, 256, 1024), "k": (64, 256, 1024)},
-    ("cpu", "full"): {axis: (32, 64, 128, 256, 512, 1024, 2048, 4096) for axis in "mnk"},
-    ("cuda", "quick"): {axis: (512, 2048, 8192) for axis in "mnk"},
+    ("cpu", "full"): dict.fromkeys("mnk", (32, 64, 128, 256, 512, 1024, 2048, 4096)),
+    ("cuda", "quick"): dict.fromkeys("mnk", (512, 2048, 8192)),
     ("cuda", "full"): {
         "m": (1024, 2048, 4096, 8192, 16384, 32768),
         "n": (512, 1024, 2048, 4096, 8192, 16384, 32768),
@@ -33,7 +33,9 @@ SIZES = {
 MOST_FLOP = {"cpu": 3e9, "cuda": 5e13}
 ATTENTION = {
     ("cpu", "quick"): [(b, s, h, h, d) for b in (1,) for s in (64, 256, 1024) for h in (4, 8) for d in (32, 64)],
-    ("cpu", "full"): [(1, s, h, h, d) for s in (64, 128, 256, 512, 1024, 2048) for h in (2, 4, 8) for d in (32, 64, 128)],
+    ("cpu", "full"): [
+        (1, s, h, h, d) for s in (64, 128, 256, 512, 1024, 2048) for h in (2, 4, 8) for d in (32, 64, 128)
+    ],
     ("cuda", "quick"): [(1, s, h, h, 128) for s in (1024, 4096, 16384) for h in (8, 32)],
     ("cuda", "full"): [
         (b, s, h, k, d)
@@ -74,7 +76,9 @@ def main():
                 with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
                     writer = csv.DictWriter(file, rows[0])
                     writer.writeheader()
-                    writer.writerows([{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows])
+                    writer.writerows(
+                        [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows]
+                    )
         (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     if machine.world > 1:
         machine.together()
@@ -106,7 +110,9 @@ def measured(machine, how, begin):
     say("element-wise passes, loss, update")
     tables["elementwise"] = [
         *kernels.passes(machine, half, elements, 256 if device == "cpu" else 4096, until(0.2)),
-        *kernels.losses(machine, 256 if device == "cpu" else 4096, (1024, 8192) if device == "cpu" else (32000,), until(0.25)),
+        *kernels.losses(
+            machine, 256 if device == "cpu" else 4096, (1024, 8192) if device == "cpu" else (32000,), until(0.25)
+        ),
         *kernels.updates(machine, elements, until(0.3)),
     ]
     say("collectives")

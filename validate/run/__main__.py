@@ -15,8 +15,8 @@ import traceback
 
 import torch
 import torch.distributed as dist
-
 from machine import Machine, too_old
+
 from run.states import size
 from run.train import Training
 from run.watch import Watch
@@ -50,7 +50,13 @@ def main():
     needed = 1 if asked.slice is not None else job["devices"]
     if machine.world != needed:
         sys.exit(f"the plan is for {needed} ranks, {machine.world} were started")
-    record = {"status": "started", "rank": machine.rank, "machine": machine.described(), "step_times_s": [], "losses": []}
+    record = {
+        "status": "started",
+        "rank": machine.rank,
+        "machine": machine.described(),
+        "step_times_s": [],
+        "losses": [],
+    }
     part = asked.out.with_suffix(f".rank{machine.rank}.json")
     code = 0
     try:

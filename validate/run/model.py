@@ -97,7 +97,7 @@ class Attention(nn.Module):
         return whole.split(counts, 2)
 
     def _joined(self, out, degree):
-        batch, length, _, _ = out.shape
+        length = out.shape[1]
         sent = out.unflatten(1, (degree, length // degree)).permute(1, 0, 2, 3, 4)
         return self.shape.mesh.exchange(sent, "cp").permute(1, 2, 0, 3, 4).flatten(2, 3)
 
@@ -251,7 +251,7 @@ def _keep(context, operation, *args, **kwargs):
 
 
 def rotation(shape, x):
-    """Cosine and sine of every position in a tensor-parallel region and dimension, shape (1, positions, 1, head_dim)."""
+    """Cosine and sine of every position of a tensor-parallel region, shape (1, positions, 1, head_dim)."""
     mesh, size = shape.mesh, shape.model["head_dim"]
     length = x.shape[1] * (mesh.tp if mesh.sp else 1)
     first = mesh.place["cp"] * length

@@ -79,7 +79,7 @@ class Replicas:
 
 
 def sum_norms(chunks, mesh):
-    """Norms see a part of the positions under sequence parallelism: their gradients are summed over the tensor ranks."""
+    """Sum norms' gradients over the tensor ranks: under sequence parallelism each sees a part of the positions."""
     if not (mesh.sp and mesh.sends(mesh.tp)):
         return
     gradients = [

@@ -159,8 +159,8 @@ class Training:
 
 
 def layers_of(layers, positions):
-    """Layers of every position in the pipeline: what does not divide goes to the earliest inner ones, then the first."""
+    """Layers of every position in the pipeline: the rest goes to the earliest inner ones, then to the first."""
     base, extra = divmod(layers, positions)
-    inner = list(range(1, positions - 1)) or []
-    fuller = (inner + [0])[:extra]
+    inner = list(range(1, positions - 1))
+    fuller = [*inner, 0][:extra]
     return [base + (place in fuller) for place in range(positions)]
