@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import socket
 import statistics
 import time
 
@@ -77,7 +78,7 @@ class Machine:
     def join(self, timeout=300.0):
         """Start the process group; a rank that waits longer than `timeout` seconds for another gives up."""
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "29500")
+        os.environ.setdefault("MASTER_PORT", str(_free_port()) if self.world == 1 else "29500")
         where = {"device_id": self.device} if self.kind == "cuda" and self.backend == "nccl" else {}
         dist.init_process_group(
             self.backend, rank=self.rank, world_size=self.world, timeout=datetime.timedelta(seconds=timeout), **where
@@ -147,6 +148,13 @@ class Machine:
                 "sensors": self.sensors.state(),
             }
         return facts
+
+
+def _free_port():
+    """A port nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
 
 
 def _processor():

@@ -21,7 +21,8 @@ class Trace:
     """Of one rank."""
 
     operators: list[dict[str, Any]]
-    """Name and seconds of a step (of all, where the trace marks no steps: torch.profiler's step()), as validation records hold them; kernels where there are any, else operators' own time."""
+    """Name and seconds of a step, or of everything where the trace marks no steps (torch.profiler's step()); kernels
+    where there are any, else operators' own time."""
     seconds: dict[str, float]
     """By the groups of a comparison."""
     exposed: float
