@@ -16,6 +16,7 @@ Examples:
   simtrain calibrate my-runs/ --json         a folder with runs.csv and models.json
   simtrain calibrate --runs mine.csv -o mine.toml
   simtrain plan llama-3-8b dgx-h100 --calibration mine.toml
+  simtrain calibrate --from validate/records
 
 FOLDER holds runs.csv and models.json as simtrain score reads them; the shipped
 published runs if not given. Writes devices.toml, stacks.toml and errors.toml
@@ -33,6 +34,9 @@ model and cluster are names or files as for simtrain simulate, the rest its
 options; further columns: pp, vpp, cp, ulysses, ep, etp, shard_group, schedule,
 full_layers, precision, optimizer, stack, and those of runs.csv.
 
+--from reads what simtrain validate recorded, and refits the measured device
+the plans were made for (rates.toml in its profile).
+
 Exit codes: 0 fitted, 2 wrong input."""
 
 
@@ -45,6 +49,9 @@ def calibrate(
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Write the scales of --runs here, for --calibration."),
     ] = None,
+    records: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="Records of simtrain validate.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, but write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -52,6 +59,9 @@ def calibrate(
     from simtrain.errors import WrongInput
 
     problems = _misplaced(folder, runs, out)
+    if records is not None:
+        _validated(records, dry_run, as_json, [*problems, *_beside(folder, runs)])
+        return
     if runs is not None and folder is None:
         _own(runs, None if dry_run else out, as_json, problems)
         return
@@ -73,6 +83,37 @@ def _misplaced(folder: Path | None, runs: Path | None, out: Path | None) -> "lis
     if runs is not None and out is not None and out == runs:
         problems.append(Problem("--out", str(out), "would overwrite what is read", "name another file"))
     return problems
+
+
+def _beside(folder: Path | None, runs: Path | None) -> "list[Problem]":
+    """What cannot stand beside --from."""
+    from simtrain.errors import Problem
+
+    given = (("FOLDER", folder), ("--runs", runs))
+    rule = "cannot stand beside --from"
+    return [Problem(name, str(path), rule, "leave one of them out") for name, path in given if path is not None]
+
+
+def _validated(folder: Path, dry_run: bool, as_json: bool, problems: "list[Problem]") -> None:
+    """New rates of the devices that plans were validated on."""
+    from simtrain.cli.output import console, note, print_json
+    from simtrain.errors import WrongInput
+    from simtrain.validation.refit import read, refit
+    from simtrain.views.validation import print_refits, refit_document
+
+    try:
+        records = read(folder)
+    except WrongInput as wrong:
+        raise WrongInput([*problems, *wrong.problems]) from None
+    if problems:
+        raise WrongInput(problems)
+    found = refit(records, not dry_run)
+    if as_json:
+        print_json(refit_document(found))
+    else:
+        print_refits(console(), found)
+    for one in found if not dry_run else ():
+        note(f"wrote {one.profile / 'rates.toml'}; every later answer on that profile uses it")
 
 
 def _own(path: Path, out: Path | None, as_json: bool, problems: "list[Problem]") -> None:

@@ -14,6 +14,7 @@ from simtrain.cli import (
     energy,
     explain,
     export,
+    measure,
     memory,
     plan,
     report,
@@ -22,6 +23,7 @@ from simtrain.cli import (
     simulate,
     sweep,
     trace,
+    validate,
 )
 from simtrain.cli.output import report as complain
 from simtrain.errors import Problem, WrongInput
@@ -67,6 +69,8 @@ app.command("sweep", help=sweep.HELP)(sweep.sweep)
 app.command("report", help=report.HELP)(report.report)
 app.command("show", help=show.HELP)(show.show)
 app.command("score", help=score.HELP)(score.score)
+app.command("measure", help=measure.HELP)(measure.measure)
+app.command("validate", help=validate.HELP)(validate.validate)
 app.command("calibrate", help=calibrate.HELP)(calibrate.calibrate)
 
 

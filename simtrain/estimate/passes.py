@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -25,7 +26,8 @@ from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 Array = NDArray[np.float64]
 WIDEST_FUSED: Final = 2
-"""Bytes of the widest element fused attention takes: FlashAttention is 16-bit (arXiv 2205.14135)."""
+"""Bytes of the widest element fused attention takes on a GPU: FlashAttention is 16-bit (arXiv 2205.14135). PyTorch's
+kernel for processors takes all."""
 BLOCKS: Final = (*LAYERS, "embedding", "head")
 
 
@@ -44,7 +46,7 @@ def machine(job: Job) -> Machine:
     """Profile, network and attention kernel of a job."""
     described = job.cluster.device
     device = profile(described)
-    wide = job.precision.activation_bytes > WIDEST_FUSED
+    wide = job.precision.activation_bytes > WIDEST_FUSED and described.architecture != "cpu"
     wanted = "unfused" if wide else job.stack.attention_kernel.value
     return Machine(
         profile=device,
@@ -59,7 +61,7 @@ def machine(job: Job) -> Machine:
 
 def _clock(device: Device) -> float:
     """Sustained clock over that of the device the kernels were measured on."""
-    if device.profile is None or device.idle_power is None:
+    if device.profile is None or device.idle_power is None or Path(device.profile).is_absolute():
         return 1.0
     measured = load.device(device.profile)
     return capped_clock(device.power_limit.value, measured.power_limit.value, device.idle_power.value)

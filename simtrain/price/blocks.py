@@ -44,6 +44,7 @@ CATEGORIES: Final = (
 MATMUL, ATTENTION, ELEMENTWISE, TENSOR, HEADS, CONTEXT, EXPERT, LAUNCH = range(len(CATEGORIES))
 COMMUNICATION: Final = tuple(CATEGORIES[axis] for axis in (TENSOR, HEADS, CONTEXT, EXPERT))
 """Categories of a pass in which a rank waits for others."""
+OPERANDS: Final = ("forward", "input", "weight")
 _WAITS: Final = ("all_reduce", "reduce_scatter", "all_to_all")
 """Collectives that follow long products, after which ranks arrive apart; a gather follows a reduction and a norm."""
 _AXES: Final = {"tensor": TENSOR, "heads": HEADS, "context": CONTEXT, "expert": EXPERT}
@@ -210,11 +211,15 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
     wide = np.where(sensitive, 1.0, precision.wide_layers)[:, None]
     narrow = (1 - wide) / precision.matmul_rate
     for datatype, share in ((precision.matmul, narrow), (precision.sensitive_matmul, wide)):
-        rows = [row for row in range(len(works)) if share[row, 0]]
-        if rows:
+        wanted = [row for row in range(len(works)) if share[row, 0]]
+        apart = bool(machine.profile.matmul_law(datatype).operands) if wanted else False
+        for operand in OPERANDS if apart else OPERANDS[:1]:
+            rows = [row for row in wanted if not apart or works[row].operand == operand]
+            if not rows:
+                continue
             chosen = [works[row] for row in rows]
             m, n, k, batch = (_stack(chosen, field, plans) for field in ("m", "n", "k", "batch"))
-            timed = kernels.matmul(machine.profile, datatype, m, n, k, batch, queued=True)
+            timed = kernels.matmul(machine.profile, datatype, m, n, k, batch, queued=True, operand=operand)
             slowed = np.where(_stack(chosen, "aligned", plans), 1.0, kernels.UNALIGNED_RATE)
             seconds[rows] += share[rows] * timed.seconds / slowed
             measured[rows] = np.maximum(measured[rows], timed.measured)

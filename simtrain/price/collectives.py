@@ -105,14 +105,17 @@ def _continued(network: Network, kind: Kind, curve: Curve, size: Array, members:
 
 def _interpolated(curve: Curve, row: Array, column: Array) -> Array:
     """Bilinear in log members and log size, exact at the measured points."""
-    i, u = _cell(curve.members, row)
-    j, v = _cell(curve.sizes, column)
+    i, above, u = _cell(curve.members, row)
+    j, right, v = _cell(curve.sizes, column)
     table = curve.seconds
-    low = (1 - v) * table[i, j] + v * table[i, j + 1]
-    high = (1 - v) * table[i + 1, j] + v * table[i + 1, j + 1]
+    low = (1 - v) * table[i, j] + v * table[i, right]
+    high = (1 - v) * table[above, j] + v * table[above, right]
     return np.exp((1 - u) * low + u * high)
 
 
-def _cell(axis: Array, at: Array) -> tuple[NDArray[np.int64], Array]:
-    index = np.clip(np.searchsorted(axis, at, side="right") - 1, 0, len(axis) - 2)
-    return index, (at - axis[index]) / (axis[index + 1] - axis[index])
+def _cell(axis: Array, at: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Points around a place on an axis, and how far between them it lies; on an axis of one point, that one."""
+    index = np.clip(np.searchsorted(axis, at, side="right") - 1, 0, max(len(axis) - 2, 0))
+    above = np.minimum(index + 1, len(axis) - 1)
+    width = axis[above] - axis[index]
+    return index, above, np.divide(at - axis[index], width, out=np.zeros(len(at)), where=width > 0)

@@ -30,18 +30,20 @@ def matmul(
     k: ArrayLike,
     batch: ArrayLike = 1,
     queued: bool = False,
+    operand: str = "forward",
 ) -> Timed:
     """Forward product C[m, n] = A[m, k] B[k, n], `batch` of them in one launch (sizes 1).
 
     Inside the table the measured row, or log-linear in log2 of the shape between rows; outside, the edge's correction
     on the law. Tables were timed a kernel at a time; `queued` behind others a kernel follows after the device's own
-    start only, which takes the place of the tables' launch. WrongInput where the device has no such format.
+    start only, which takes the place of the tables' launch. `operand`: "input" or "weight" asks for the layout of a
+    gradient's product, where it was measured. WrongInput where the device has no such format.
     """
     m, n, k, batch = np.broadcast_arrays(*_floats(m, n, k, batch))
     law = profile.matmul_law(datatype)
     launch = min(profile.memory_launch, law.numbers.launch) if queued else None
     seconds = law.seconds(m, n, k, batch, launch)
-    return _corrected(seconds, law.correction, matmul_coordinates(m * batch, n, k))
+    return _corrected(seconds, law.operands.get(operand, law.correction), matmul_coordinates(m * batch, n, k))
 
 
 def grouped_matmul(
@@ -96,6 +98,12 @@ def attention_backward(
     """
     forward = attention_forward(profile, kernel, batch, query_length, key_length, heads, kv_heads, head_dim, causal)
     law = profile.attention_law(kernel, causal)
+    if law.backward is not None:
+        batch, query, key, heads, kv_heads, head_dim = np.broadcast_arrays(
+            *_floats(batch, query_length, key_length, heads, kv_heads, head_dim)
+        )
+        by_law = law.seconds(batch, query, key, heads, head_dim) * BACKWARD_PRODUCTS
+        return _corrected(by_law, law.backward, library_coordinates(head_dim, key, batch, heads, kv_heads))
     launch = law.at("launch", np.asarray(head_dim, float))
     seconds = (forward.seconds - launch) * BACKWARD_PRODUCTS / law.backward_rate + launch
     return Timed(seconds, forward.measured * law.backward_measured)

@@ -4,12 +4,14 @@ import csv
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.errors import Problem, WrongInput, nearest
+from simtrain.price.profile import profile_file
 from simtrain.price.tuning import Architecture, Link, measured, tuning
 from simtrain.spec.hardware import Cluster, Scaleup
 from simtrain.spec.library import path_of
@@ -90,7 +92,10 @@ def network(cluster: Cluster, domain: int, profile_folder: str | None = None) ->
 
 
 def _curves_of(scaleup: Scaleup, folder: str) -> Mapping[str, Curve]:
-    links = measured().devices.get(folder)
+    own = path_of("profiles", "devices", folder, "meta.toml")
+    links = (
+        profile_file(folder).links if Path(folder).is_absolute() and own.is_file() else measured().devices.get(folder)
+    )
     if links is None or (links.kind, links.multicast) != (scaleup.kind, scaleup.multicast):
         return MappingProxyType({})
     if abs(scaleup.bandwidth.value / links.bandwidth - 1) > _SAME_LINKS:

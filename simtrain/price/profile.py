@@ -1,8 +1,8 @@
 """What was measured on a device, as the prices ask for it: law numbers, corrections by tables, ratios, evidence."""
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.errors import Problem, WrongInput, nearest
-from simtrain.laws.kernels import attention_flops, attention_seconds, matmul_seconds
-from simtrain.price.correction import Correction
-from simtrain.price.profile_file import AttentionNumbers, MatmulNumbers, ProfileFile
-from simtrain.price.tables import (
-    TILE,
-    columns,
-    forward_seconds,
-    library_cells,
-    matmul_coordinates,
-    training_coordinates,
-    where,
+from simtrain.price.kernel_laws import (
+    AttentionLaw,
+    MatmulLaw,
+    backward_correction,
+    library_correction,
+    matmul_correction,
+    narrower,
+    training_correction,
+    training_rows,
 )
+from simtrain.price.profile_file import AttentionNumbers, ProfileFile
+from simtrain.price.tables import columns, operand_of, where
 from simtrain.spec.base import Evidence, checked
 from simtrain.spec.hardware import Device
 from simtrain.spec.library import path_of, read_toml
@@ -37,6 +37,7 @@ RUNS: Final[Mapping[str, Mapping[str, str]]] = {
     "ampere": {"flash-3": "flash-2"},
     "ada": {"flash-3": "flash-2"},
     "hopper": {},
+    "cpu": {"flash-1": "library", "flash-2": "library", "flash-3": "library"},
     "blackwell": {"flash-1": "library", "flash-2": "library", "flash-3": "library"},
     "cdna2": {"flash-3": "flash-2"},
     "cdna3": {"flash-3": "flash-2"},
@@ -50,64 +51,6 @@ NEAREST_KERNEL: Final = {
     "library": ("library", "flash-3", "flash-2"),
 }
 """Whose numbers price a kernel the profile has none for."""
-
-
-@dataclass(frozen=True)
-class MatmulLaw:
-    """Matrix multiplies of one number format on one device."""
-
-    numbers: MatmulNumbers
-    peak: float
-    bandwidth: float
-    bandwidth_efficiency: float
-    element_bytes: float
-    correction: Correction | None = None
-
-    def seconds(self, m: Array, n: Array, k: Array, batch: Array | float = 1.0, launch: float | None = None) -> Array:
-        """Seconds by the law alone; `launch` replaces that of the tables, which were timed a kernel at a time."""
-        return np.asarray(
-            matmul_seconds(
-                m,
-                n,
-                k,
-                batch,
-                peak=self.peak,
-                ceiling=self.numbers.ceiling,
-                ramp_depth=self.numbers.ramp_depth,
-                bandwidth=self.bandwidth,
-                bandwidth_efficiency=self.bandwidth_efficiency,
-                element_bytes=self.element_bytes,
-                launch=self.numbers.launch if launch is None else launch,
-            )
-        )
-
-
-@dataclass(frozen=True)
-class AttentionLaw:
-    """Forward pass of one fused kernel under one mask on one device; numbers interpolated over head sizes."""
-
-    numbers: tuple[AttentionNumbers, ...]
-    """One a head size, ascending."""
-    peak: float
-    backward_rate: float
-    backward_measured: bool = False
-    """Whether both passes together were measured, so that only their split rests on `backward_rate`."""
-    correction: Correction | None = None
-
-    def at(self, field: str, head_dim: Array) -> Array:
-        """One of the law's numbers at a head size."""
-        known = [np.log2(entry.head_dim) for entry in self.numbers]
-        values = [float(getattr(entry, field)) for entry in self.numbers]
-        return np.asarray(np.interp(np.log2(head_dim), known, values))
-
-    def seconds(self, batch: Array, query: Array, key: Array, heads: Array, head_dim: Array) -> Array:
-        """Seconds by the law alone."""
-        flops = attention_flops(batch, query, key, heads, head_dim, self.numbers[0].causal)
-        blocks = batch * heads * query / TILE
-        fields = ("ceiling", "ramp_length", "ramp_blocks", "launch")
-        return np.asarray(
-            attention_seconds(flops, key, blocks, peak=self.peak, **{name: self.at(name, head_dim) for name in fields})
-        )
 
 
 @dataclass(frozen=True)
@@ -199,7 +142,9 @@ def _profile(
         evidence=file.evidence,
         sources=(file.source, *(table.source for table in file.tables.values())),
         matmul=MappingProxyType(_matmul_laws(file, folder, peaks, bandwidth)),
-        attention=MappingProxyType(_attention_laws(file, folder, attention_peak(peaks)) if HALF & set(peaks) else {}),
+        attention=MappingProxyType(
+            _attention_laws(file, folder, attention_peak(peaks)) if fused(architecture, peaks) else {}
+        ),
         bandwidth=bandwidth,
         memory_efficiency=file.memory.efficiency.value,
         memory_launch=file.memory.launch.value,
@@ -214,8 +159,13 @@ HALF: Final = {"bf16", "fp16"}
 
 
 def attention_peak(peak: Mapping[str, float]) -> float:
-    """FLOP/s of the 16-bit products inside fused attention."""
-    return peak["bf16"] if "bf16" in peak else peak["fp16"]
+    """FLOP/s of the products inside fused attention: 16-bit ones where the device has them."""
+    return next(peak[name] for name in ("bf16", "fp16", "fp32") if name in peak)
+
+
+def fused(architecture: str, formats: Iterable[str]) -> bool:
+    """Whether a device runs fused attention."""
+    return architecture == "cpu" or bool(HALF & set(formats))
 
 
 def _matmul_laws(file: ProfileFile, folder: Path, peak: dict[str, float], bandwidth: float) -> dict[str, MatmulLaw]:
@@ -230,29 +180,21 @@ def _matmul_laws(file: ProfileFile, folder: Path, peak: dict[str, float], bandwi
         if format_ not in known:
             continue
         numbers, efficiency = known[format_], file.memory.efficiency.value
-        correction = None
+        correction, operands = None, {}
         if table is not None and file.reference is not None and (table["dtype"] == format_).any():
             there = file.reference
             law = MatmulLaw(numbers, there.peak[format_], there.memory_bandwidth, efficiency, ELEMENT_BYTES[format_])
-            correction = matmul_correction(law, where(table, table["dtype"] == format_))
-        laws[name] = MatmulLaw(numbers, rate, bandwidth, efficiency, ELEMENT_BYTES[name], correction)
+            rows = where(table, table["dtype"] == format_)
+            measured = {operand: matmul_correction(law, part) for operand, part in operand_of(rows).items()}
+            correction = measured.pop("forward")
+            operands = measured
+        laws[name] = MatmulLaw(
+            numbers, rate, bandwidth, efficiency, ELEMENT_BYTES[name], correction, MappingProxyType(operands)
+        )
     for name, speedup in file.matmul.speedup.items():
         if name in peak:
             laws[name] = narrower(laws["bf16"], speedup.value, peak[name], ELEMENT_BYTES[name])
     return laws
-
-
-def narrower(wide: MatmulLaw, speedup: float, peak: float, element_bytes: float) -> MatmulLaw:
-    """The law of products `speedup` times as fast as the `wide` ones of the same shape."""
-    ceiling = wide.numbers.ceiling * wide.peak * speedup / peak
-    numbers = wide.numbers.model_copy(update={"ceiling": ceiling})
-    return replace(wide, numbers=numbers, peak=peak, element_bytes=element_bytes)
-
-
-def matmul_correction(law: MatmulLaw, table: dict[str, Array]) -> Correction:
-    """What the measured rows say beyond the law of the device they were measured on."""
-    m, n, k = (table[name] for name in "mnk")
-    return Correction.of(matmul_coordinates(m, n, k), np.log(table["time_s"] / law.seconds(m, n, k)))
 
 
 def _attention_laws(file: ProfileFile, folder: Path, peak: float) -> dict[tuple[str, bool], AttentionLaw]:
@@ -263,36 +205,15 @@ def _attention_laws(file: ProfileFile, folder: Path, peak: float) -> dict[tuple[
     laws = {}
     for (kernel, causal), numbers in grouped.items():
         rate = file.attention.backward_rate[kernel].value  # type: ignore[index]
-        both, correction = False, None
+        both, correction, backward = False, None, None
         if file.reference is not None:
             there = AttentionLaw(tuple(numbers), attention_peak(file.reference.peak), rate)  # type: ignore[arg-type]
             if kernel == "library":
-                correction = library_correction(there, columns(folder / "attention_forward.csv"))
+                table = columns(folder / "attention_forward.csv")
+                correction, backward = library_correction(there, table), backward_correction(there, table)
+                both = backward is not None
             elif training is not None:
                 rows = training_rows(columns(training / "attention_training.csv"), kernel, causal)
                 both, correction = bool((rows["pass"] == "both").all()), training_correction(there, rows)
-        laws[kernel, causal] = AttentionLaw(tuple(numbers), peak, rate, both, correction)
+        laws[kernel, causal] = AttentionLaw(tuple(numbers), peak, rate, both, correction, backward)
     return laws
-
-
-def library_correction(law: AttentionLaw, table: dict[str, Array]) -> Correction:
-    """What an inference library's rows say beyond the law fitted on them."""
-    batch, length, heads, head_dim = (table[name] for name in ("batch", "seq", "heads", "head_dim"))
-    return Correction.of(
-        library_cells(table), np.log(table["time_s"] / law.seconds(batch, length, length, heads, head_dim))
-    )
-
-
-def training_rows(table: dict[str, Array], kernel: str, causal: bool) -> dict[str, Array]:
-    """Published rows of a kernel and mask that hold its forward pass: alone, or with the backward pass."""
-    same = (table["kernel"] == kernel) & (table["causal"] == str(causal).lower()) & (table["pass"] != "backward")
-    return where(table, same)
-
-
-def training_correction(law: AttentionLaw, table: dict[str, Array]) -> Correction:
-    """What published training rates say beyond the law fitted on them."""
-    batch, length, heads, head_dim = (table[name] for name in ("batch", "seq", "heads", "head_dim"))
-    launch = law.numbers[0].launch
-    seconds = forward_seconds(table, launch, law.backward_rate)
-    by_law = law.seconds(batch, length, length, heads, head_dim)
-    return Correction.of(training_coordinates(head_dim, length), np.log(seconds / by_law))

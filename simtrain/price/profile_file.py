@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from simtrain.spec.base import Compute, Duration, Evidence, Fact, Rate, Spec
-from simtrain.spec.hardware import Datatype
+from simtrain.spec.hardware import Datatype, LinkKind
 
 Ratio = Annotated[float, Field(gt=0, le=1)]
 FusedKernel = Literal["flash-2", "flash-3", "library"]
@@ -104,6 +104,14 @@ class AttentionChoice(Spec):
     """FLOP/s of the backward pass over the forward pass's."""
 
 
+class MeasuredLinks(Spec):
+    """The links a measured curve holds for."""
+
+    kind: LinkKind
+    bandwidth: Rate
+    multicast: bool
+
+
 class ProfileFile(Spec):
     """One profile: what was measured, the ratios read from papers, the numbers of the laws."""
 
@@ -112,6 +120,8 @@ class ProfileFile(Spec):
     source: str
     reference: Reference | None = None
     tables: dict[str, Table] = Field(default_factory=dict)
+    links: MeasuredLinks | None = None
+    """What collective.csv of a profile of one's own was measured on; shipped ones: profiles/collectives."""
     memory: MemoryNumbers
     matmul: MatmulRatios
     attention: AttentionChoice

@@ -47,6 +47,8 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         even = kind.trained * wire / job.stack.bucket.value
         filled = buckets(job, plans, part.layout, wire) if kind is part.states.dense and not job.frozen else even
         pieces = np.where(late, 1.0, np.where(plans.zero == 3, tensors, np.maximum(filled, 1)))
+        if messages.by_block.value:
+            pieces = np.maximum(part.layout.layers + part.layout.embedding + part.layout.head, 1)
         several = (plans.zero == 3) & (kind.parameters > 0) & (kind.shards > 1)
         listed = pieces * kind.shards * messages.member.value * several
         reduced = _reduce(machine, kind, kind.trained * wire, pieces, (plans.zero == 0) | late) + listed

@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 TILE: Final = 128
 """Query rows of one parallel block (FlashAttention-2, arXiv 2307.08691 section 3.3)."""
-_TEXT: Final = ("dtype", "routing", "kernel", "pass", "causal")
+_TEXT: Final = ("name", "collective", "dtype", "operand", "routing", "kernel", "pass", "causal")
 
 
 def columns(path: Path) -> Columns:
@@ -26,6 +26,13 @@ def columns(path: Path) -> Columns:
 def where(table: Columns, rows: NDArray[np.bool_]) -> Columns:
     """The rows of a mask."""
     return {name: values[rows] for name, values in table.items()}
+
+
+def operand_of(matmuls: Columns) -> dict[str, Columns]:
+    """Rows by the product of a layer's training they are the layout of; all "forward" where the table does not say."""
+    if "operand" not in matmuls:
+        return {"forward": matmuls}
+    return {str(name): where(matmuls, matmuls["operand"] == name) for name in np.unique(matmuls["operand"])}
 
 
 def matmul_coordinates(m: Array, n: Array, k: Array) -> dict[str, Array]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
+from simtrain.price.profile_file import MeasuredLinks
 from simtrain.spec.base import Duration, Fact, Rate, Size, Spec, checked
 from simtrain.spec.hardware import LinkKind
 from simtrain.spec.library import path_of, read_toml
@@ -94,14 +95,6 @@ class Tuning(Spec):
     network: Outside
     links: dict[LinkKind, Link]
     architectures: dict[str, Architecture]
-
-
-class MeasuredLinks(Spec):
-    """The links a measured curve holds for."""
-
-    kind: LinkKind
-    bandwidth: Rate
-    multicast: bool
 
 
 class Measured(Spec):

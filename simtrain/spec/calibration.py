@@ -14,6 +14,8 @@ FOLDER = "profiles/calibration"
 DEVICES, STACKS, ERRORS = "devices.toml", "stacks.toml", "errors.toml"
 FEWEST = 10
 """Runs below which a 90th percentile says little: the next wider group answers."""
+RATES = "rates.toml"
+"""Beside a profile of one's own: what `simtrain calibrate --from` found."""
 DEFAULT = "default"
 """The entry of devices and pairs that no run was seen of."""
 Ratio = Annotated[float, Field(gt=0, le=2)]
@@ -60,9 +62,16 @@ def table(name: str) -> dict[str, Any]:
 
 @functools.cache
 def device_rates(*names: str | None) -> DeviceRates:
-    """Each rate of the first of these (node, profile, device, silicon, architecture) that has it; else the median."""
+    """Each rate of the first of these (node, profile, device, silicon, architecture) that has it; else the median.
+
+    A profile that is a path is a user's own: its rates.toml or, before it was calibrated, 1.
+    """
     known = table(DEVICES)
     found: dict[str, Any] = {}
+    own = next((Path(name) for name in names if name and Path(name).is_absolute()), None)
+    if own is not None:
+        path = own / RATES
+        return checked(DeviceRates, read_toml(path), str(path)) if path.is_file() else DeviceRates()
     for name in (*filter(None, names), DEFAULT):
         found = known.get(name, {}) | found
     return checked(DeviceRates, found, DEVICES)

@@ -26,8 +26,10 @@ class Device(Spec):
 
     name: str
     title: str
-    vendor: Literal["NVIDIA", "AMD"]
-    architecture: Literal["volta", "ampere", "ada", "hopper", "blackwell", "cdna2", "cdna3"]
+    vendor: Literal["NVIDIA", "AMD", "other"]
+    architecture: Literal["volta", "ampere", "ada", "hopper", "blackwell", "cdna2", "cdna3", "cpu"]
+    driver_names: tuple[str, ...] = ()
+    """What its driver calls it, so that `simtrain measure` knows it again."""
     silicon: str | None = None
     """A chip of the architecture that sustains rates of its own; None: the architecture's first."""
     peak: dict[Datatype, Fact[Compute]]
@@ -39,7 +41,8 @@ class Device(Spec):
     processors: Fact[PositiveInt] | None = None
     """Streaming multiprocessors (NVIDIA) or compute units (AMD)."""
     profile: str | None = None
-    """Folder under profiles/devices/ whose measurements hold for this device; None: its own name."""
+    """Folder whose measurements hold for this device: a name under profiles/devices/, or a path (written by `simtrain
+    measure`; relative ones are seen from the cluster's file). None: its own name."""
 
     @field_validator("idle_power")
     @classmethod

@@ -86,12 +86,23 @@ def cluster(name_or_path: str, devices: int | None = None) -> Cluster:
     else:
         data = _shipped_data(CLUSTERS, name_or_path, "cluster")
     found = _assembled(data)
+    if name_or_path.endswith(".toml"):
+        found = _beside(found, Path(name_or_path).parent)
     if devices is None:
         return found
     if name_or_path.endswith(".toml") and devices > found.devices:
         rule = f"is more than the {found.devices} devices of {name_or_path} ({found.nodes} nodes)"
         raise WrongInput([Problem("--gpus", devices, rule, f"use at most {found.devices} or raise nodes in the file")])
     return found.model_copy(update={"nodes": -(-devices // found.node.devices)})
+
+
+def _beside(found: Cluster, folder: Path) -> Cluster:
+    """The cluster with the profile of its device made an absolute path, where it names a folder beside the file."""
+    named = found.device.profile
+    own = None if named is None else (folder / named).resolve()
+    if own is None or not (own / "meta.toml").is_file():
+        return found
+    return found.model_copy(update={"device": found.device.model_copy(update={"profile": str(own)})})
 
 
 def _shipped_data(folder: str, name: str, what: str) -> dict[str, Any]:

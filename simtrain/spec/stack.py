@@ -42,6 +42,15 @@ class Messages(Spec):
     broadcast: Fact[bool] = usual(False)
     """Updated weights (ZeRO 1, 2) sent out by the rank that owns them, tensor by tensor, instead of gathered."""
 
+    prefetched: Fact[Annotated[int, Field(ge=0)]] = usual(1)
+    """Layers whose sharded weights are gathered ahead of the one that runs."""
+    received_ahead: Fact[bool] = usual(False)
+    """Whether a stage holds a buffer for the messages of every microbatch of a step (torch.distributed.pipelining)."""
+    by_block: Fact[bool] = usual(False)
+    """One collective a layer, embedding or head, whatever their size, in place of buckets (fully_shard on each)."""
+    gathered_again: Fact[bool] = usual(True)
+    """Whether sequence parallelism gathers a product's input once more for its weight gradient, or keeps it whole."""
+
 
 class Kept(Spec):
     """What stays for the backward pass beside the inputs that its products and fused kernels read, in bytes."""

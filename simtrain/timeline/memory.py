@@ -12,6 +12,7 @@ from simtrain.workload.op import Block, waiting_elements
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import Stages, in_flight, splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
+from simtrain.workload.strategies.sharding import wire_bytes
 
 CLASSES: Final = (
     "weights",
@@ -74,9 +75,15 @@ def _buffers(program: Program) -> Array:
     plans = program.plans
     hidden = plans.micro_batch * program.job.sequence / plans.cp * program.job.model.hidden
     tensor = np.where(plans.tp > 1, 2 * hidden * program.job.precision.activation_bytes, 0.0)
-    pipeline = 2 * program.hop_size
+    ahead = program.job.stack.messages.received_ahead.value
+    pipeline = program.hop_size * (plans.microbatches if ahead else 2)
     bucketed = (plans.dp * plans.cp > 1) & (plans.zero < 3)
-    return tensor + pipeline + np.where(bucketed, program.job.stack.bucket.value, 0.0)
+    bucket: Stages | float = program.job.stack.bucket.value
+    if program.job.stack.messages.by_block.value:
+        layout, spread = program.stages.layout, program.stages.spread.index
+        blocks = np.maximum(layout.layers + layout.embedding + layout.head, 1)
+        bucket = (program.stages.states.dense.trained / blocks * wire_bytes(program.job))[:, spread]
+    return np.asarray(tensor + pipeline + np.where(bucketed, bucket, 0.0))
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ def holdings(program: Program) -> Holdings:
         logits=layout.head[:, spread] * np.asarray(shapes.head.saved.kept)[index],
         working=working,
         gathered=states.gathered[:, spread],
-        buffers=_buffers(program)[None, :] + np.zeros_like(layers),
+        buffers=_buffers(program) + np.zeros_like(layers),
     )
 
 

@@ -15,17 +15,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.price.profile import (
-    ELEMENT_BYTES,
-    FOLDER,
+from simtrain.price.kernel_laws import (
     AttentionLaw,
     MatmulLaw,
-    attention_peak,
     library_correction,
     matmul_correction,
-    profile_file,
     training_rows,
 )
+from simtrain.price.profile import ELEMENT_BYTES, FOLDER, attention_peak, profile_file
 from simtrain.price.profile_file import AttentionNumbers, FusedKernel, MatmulNumbers, ProfileFile
 from simtrain.price.tables import (
     Columns,
@@ -33,6 +30,7 @@ from simtrain.price.tables import (
     forward_seconds,
     library_cells,
     matmul_coordinates,
+    operand_of,
     where,
 )
 from simtrain.spec.base import Evidence
@@ -89,7 +87,7 @@ def matmul_numbers(file: ProfileFile, folder: Path) -> dict[str, MatmulNumbers]:
     table = columns(folder / "matmul.csv")
     result = {}
     for name in sorted(set(table["dtype"])):
-        rows = where(table, table["dtype"] == name)
+        rows = operand_of(where(table, table["dtype"] == name))["forward"]
         m, n, k, measured = (rows[field] for field in ("m", "n", "k", "time_s"))
 
         def law(values: Array, name: str = name) -> MatmulLaw:

@@ -3,6 +3,7 @@
 Saved bytes follow Korthikanti et al. (arXiv 2205.05198) section 4: every tensor a backward op reads, once.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -40,13 +41,9 @@ def _norm(shard: Shard, name: str) -> Part:
     read_again = name == "attention" or not job.frozen
     output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes * read_again
     entered = min(norms, 1.0) * size if name == "attention" else 0.0
-    tensors: dict[TensorName, Values] = {
-        "input": entered,
-        "middle": norms * size - entered,
-        "normed": output,
-        "masks": mask,
-    }
-    return ops, Saved(tensors, output * stack.rebuilt("norm"))
+    middle = norms * size - entered
+    parts: dict[TensorName, Values] = {"input": entered, "middle": middle, "normed": output, "masks": mask}
+    return ops, Saved(parts, output * stack.rebuilt("norm"))
 
 
 def _core_attention(shard: Shard, fused: bool) -> Part:
@@ -87,8 +84,7 @@ def _core_attention(shard: Shard, fused: bool) -> Part:
             share,
         )
     )
-    statistics = 4 * batch * heads * query
-    attended = output + statistics
+    attended = output + 4 * batch * heads * query
     return ops, Saved({"attention": attended}, attended * shard.job.stack.rebuilt("core attention"))
 
 
@@ -218,8 +214,8 @@ def _besides(shard: Shard, moe: bool, fused_attention: bool) -> Saved:
     activated = expert.gates(shard) if moe else shard.tokens * model.ffn / plans.tp * model.gated
     gates = activated * kept.gate.value
     roles = {"norm": normed, "core attention": core, "activation": gates}
-    tensors: dict[TensorName, Values] = {"normed": normed, "attention": core, "activated": gates}
-    return Saved(tensors, sum(size * job.stack.rebuilt(role) for role, size in roles.items()))
+    dropped = sum(size * job.stack.rebuilt(role) for role, size in roles.items())
+    return Saved({"normed": normed, "attention": core, "activated": gates}, dropped)
 
 
 def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
@@ -281,6 +277,7 @@ def head(shard: Shard) -> Block:
     reduced = Message("all_reduce", "tensor", 4 * shard.tokens, plans.tp, ones, 3.0 * parallel * (not whole))
     collected = Message("all_gather", "tensor", returning, plans.tp, ones, parallel * whole)
     gathered = Message("all_gather", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
+    again = replace(gathered, times=gathered.times * stack.messages.gathered_again.value)
     returned = Message("all_reduce", "tensor", shard.hidden_size, plans.tp, ones, parallel * (1 - plans.sp))
     scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
     product = Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True, aligned=aligned)
@@ -291,7 +288,7 @@ def head(shard: Shard) -> Block:
         Op("loss reduce", "loss", "forward", reduced),
         Op("logits gather", "loss", "forward", collected),
         Op("head gather", "loss", "forward", gathered),
-        Op("head gather backward", "loss", "backward", gathered),
+        Op("head gather backward", "loss", "backward", again),
         Op("head reduce backward", "loss", "backward", returned),
         Op("head scatter backward", "loss", "backward", scattered),
     )

@@ -42,7 +42,7 @@ class States:
     gradients: Stages
     optimizer: Stages
     gathered: Stages
-    """Whole weights and gradients in use while parameters are sharded: two layers, one of them prefetched, and the
+    """Whole weights and gradients in use while parameters are sharded: a layer and those prefetched, and the
     larger of embedding and head, a unit of its own (FSDP, arXiv 2304.11277); or all weights of a stage where the stack
     gathers them once a step in pipelines."""
     host: Stages
@@ -117,8 +117,9 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     first, last = ends(job, plans, layout)
     layer = (parameters_held - first - last) / np.maximum(layout.layers, 1)
     weight, gradient = precision.gathered_weight_bytes, precision.minimum_gradient_bytes * (not job.frozen)
+    whole_layers = 1 + job.stack.messages.prefetched.value
     working = np.where(
-        plans.zero == 3, layer * (2 * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
+        plans.zero == 3, layer * (whole_layers * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
     )
     copies = precision.gathered_weight_bytes if job.frozen else precision.weight_bytes
     trained = dense.trained + expert.trained

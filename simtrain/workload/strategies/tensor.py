@@ -23,7 +23,8 @@ def boundary(shard: Shard, name: str, role: Role, entered: int = 1) -> tuple[Op,
     split = (plans.sp == 1) & (plans.tp > 1)
     whole = (plans.sp == 0) & (plans.tp > 1)
 
-    precision, needed = shard.job.precision, 0.0 if shard.job.frozen else 1.0
+    precision = shard.job.precision
+    needed = 1.0 * (shard.job.stack.messages.gathered_again.value and not shard.job.frozen)
     narrowed = (precision.tensor_gather_bytes or precision.matmul_input_bytes) / precision.activation_bytes
 
     def send(collective: Collective, times: Values, hidden: bool = False) -> Message:

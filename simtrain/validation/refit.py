@@ -1,0 +1,131 @@
+"""Refitting a measured device to validation records: its sustained rates, written beside its profile.
+
+A rate is moved by the geometric mean, over the records, of predicted over measured seconds of the terms it prices, so
+that a second round on the same records changes nothing but what rounding leaves.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tomli_w
+
+from simtrain.errors import Problem, WrongInput
+from simtrain.spec.base import Evidence, checked
+from simtrain.spec.calibration import RATES, DeviceRates, device_rates
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+from simtrain.validation import compare
+
+RATE_OF: Final = {
+    "matmul": "matmul",
+    "attention": "attention",
+    "other compute": "elementwise",
+    "communication": "scaleup",
+}
+LEAST, MOST = 0.02, 2.0
+"""Bounds of a rate; beyond them something else is wrong than a rate."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run that ended well."""
+
+    name: str
+    job: Job
+    plan: Plan
+    stage: int | None
+    ranks: list[dict[str, Any]]
+
+    def rows(self) -> list[compare.Row]:
+        """Compared with what is predicted now."""
+        if self.stage is None:
+            return compare.compared(compare.predict(self.job, self.plan), self.ranks)
+        return compare.compared(compare.predict_slice(self.job, self.plan, self.stage), self.ranks)
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One device's new rates, and step-time errors of its records before and after."""
+
+    profile: Path
+    before: DeviceRates
+    after: DeviceRates
+    errors_before: dict[str, float]
+    errors_after: dict[str, float]
+
+
+def read(folder: Path) -> list[Record]:
+    """Records of a folder whose runs ended well; WrongInput where there are none or a file is no record."""
+    found, problems = [], []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["status"] != "ok":
+                continue
+            job, plan = checked(Job, data["job"], str(path)), checked(Plan, data["plan"], str(path))
+            found.append(Record(path.stem, job, plan, data["slice_stage"], data["ranks"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problems.append(Problem(str(path), None, f"is no validation record: {error!r}"))
+        except WrongInput as wrong:
+            problems += wrong.problems
+    if not found and not problems:
+        problems.append(Problem("--from", str(folder), "holds no record of a run that ended well", "simtrain validate"))
+    if problems:
+        raise WrongInput(problems)
+    return found
+
+
+def refit(records: list[Record], write: bool) -> list[Refit]:
+    """New rates of every measured device of the records; written to its profile's rates.toml."""
+    devices: defaultdict[str, list[Record]] = defaultdict(list)
+    problems = []
+    for record in records:
+        profile = record.job.cluster.device.profile or ""
+        if not Path(profile).is_absolute() or not Path(profile, "meta.toml").is_file():
+            rule = "was not planned on a profile of your own, which a refit belongs to"
+            problems.append(Problem(record.name, profile or None, rule, "simtrain measure, plan on its cluster.toml"))
+        devices[profile].append(record)
+    if problems:
+        raise WrongInput(problems)
+    return [_refit(Path(profile), mine, write) for profile, mine in sorted(devices.items())]
+
+
+def _refit(profile: Path, records: list[Record], write: bool) -> Refit:
+    before = device_rates(str(profile))
+    ratios: defaultdict[str, list[float]] = defaultdict(list)
+    errors: dict[str, float] = {}
+    for record in records:
+        for row in record.rows():
+            if row.name == "step" and row.error is not None:
+                errors[record.name] = row.error
+            if row.name in RATE_OF and row.unit == "s" and row.predicted and row.measured:
+                ratios[RATE_OF[row.name]].append(float(np.log(row.predicted / row.measured)))
+    data = before.model_dump(mode="json")
+    for name, logarithms in ratios.items():
+        value = float(np.clip(getattr(before, name).value * np.exp(np.mean(logarithms)), LEAST, MOST))
+        data[name] = {
+            "value": float(f"{value:.4g}"),
+            "source": f"simtrain calibrate --from: {len(logarithms)} records",
+            "evidence": Evidence.MEASURED_HERE.value,
+        }
+    path = profile / RATES
+    old = path.read_bytes() if path.is_file() else None
+    path.write_text(tomli_w.dumps(data), encoding="utf-8")
+    device_rates.cache_clear()
+    try:
+        after = device_rates(str(profile))
+        again = {
+            record.name: row.error
+            for record in records
+            for row in record.rows()
+            if row.name == "step" and row.error is not None
+        }
+    finally:
+        if not write:
+            path.unlink() if old is None else path.write_bytes(old)
+            device_rates.cache_clear()
+    return Refit(profile, before, after, errors, again)

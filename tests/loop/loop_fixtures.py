@@ -1,0 +1,111 @@
+"""This machine measured once, and a small model to train on it."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simtrain.search.layout import Layout
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan
+from simtrain.spec.request import Request
+from simtrain.validation import launch, own_profile, runs
+
+MODEL = """layers = 2
+hidden = 256
+heads = 4
+kv_heads = 4
+head_dim = 64
+ffn = 768
+gated = true
+vocabulary = 1024
+"""
+PLAIN = dict.fromkeys(("tp", "pp", "vpp", "cp", "ulysses", "ep", "etp", "micro_batch"), "1")
+STEPS = 3
+EXPERTS = "[experts]\ncount = 4\ntop_k = 2\nffn = 256\n"
+CASES: dict[str, dict[str, Any]] = {
+    "single": {"gpus": 1},
+    "slice": {"tp": "2", "sp": True},
+    "experts, single": {"gpus": 1, "model": EXPERTS},
+    "data 2": {},
+    "tensor 2, sequence parallel": {"tp": "2", "sp": True},
+    "pipeline 2": {"pp": "2"},
+    "zero 3, recomputed": {"zero": "3", "recompute": "full"},
+    "experts 2": {"model": EXPERTS, "ep": "2"},
+}
+SLICES = ("slice",)
+
+
+@pytest.fixture(scope="session")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Written by `measure --quick` on two ranks of this machine."""
+    folder = tmp_path_factory.mktemp("profile")
+    arguments = ["--device", "cpu", "--quick", "--out", str(folder)]
+    ended = launch.run(launch.torchrun("measure", 2, arguments), 240.0, lambda line: None)
+    assert ended.code == 0, ended.said
+    own_profile.write(folder, "simtrain measure --device cpu --quick")
+    return folder
+
+
+Planned = Callable[..., tuple[Job, Plan, Path]]
+Trained = dict[str, tuple[Job, Plan, list[dict[str, Any]]]]
+
+
+@pytest.fixture(scope="session")
+def planned(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Planned:
+    """Job, plan and plan file of a layout of the small model on this machine."""
+    folder = tmp_path_factory.mktemp("plans")
+    (folder / "tiny.toml").write_text(MODEL)
+
+    def plan(gpus: int = 2, model: str = "", **layout: Any) -> tuple[Job, Plan, Path]:
+        shape = folder / "tiny.toml"
+        if model:
+            shape = folder / "other.toml"
+            shape.write_text(MODEL + model)
+        stated: dict[str, Any] = PLAIN | {"sp": False, "zero": "0", "shard_group": None, "schedule": None}
+        stated |= {"recompute": "none", "full_layers": "0", "offload": "none"} | layout
+        job = Request(
+            model=str(shape), cluster=str(profile / "cluster.toml"), gpus=str(gpus), seq="128", global_batch="4",
+            precision="fp32", stack="torch-plain-gloo",
+        ).job()  # fmt: skip
+        found = Layout(**stated).plan(job)
+        path = folder / f"plan{len(list(folder.iterdir()))}.json"
+        plans = [{"plan": found.model_dump(mode="json")}]
+        path.write_text(json.dumps({"format_version": 1, "job": job.model_dump(mode="json"), "plans": plans}))
+        return job, found, path
+
+    return plan
+
+
+@pytest.fixture(scope="session")
+def trained(planned: Planned, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Every case run, those of as many ranks in one launch: starting torch takes longer than training."""
+    folder = tmp_path_factory.mktemp("parts")
+    cases = {name: (stated, planned(**stated)) for name, stated in CASES.items()}
+    for ranks in (1, 2):
+        mine = {
+            name: str(path)
+            for name, (stated, (_, _, path)) in cases.items()
+            if (1 if name in SLICES else stated.get("gpus", 2)) == ranks
+        }
+        arguments = [str(folder), str(STEPS), ",".join(SLICES), *(f"{name}={path}" for name, path in mine.items())]
+        command = launch.torchrun("many", ranks, arguments)
+        extra = {"PYTHONPATH": f"{launch.environment()['PYTHONPATH']}:{Path(__file__).parent}"}
+        ended = launch.run(["env", *(f"{k}={v}" for k, v in extra.items()), *command], 240.0, lambda line: None)
+        assert ended.code == 0, ended.said
+    return {name: (job, plan, runs.parts(folder / f"{name}.json")) for name, (_, (job, plan, _)) in cases.items()}
+
+
+def alive(mark: str) -> list[int]:
+    """Processes whose command line holds `mark`."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdecimal() and mark in Path("/proc", entry, "cmdline").read_text():
+                found.append(int(entry))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,175 @@
+"""The device a rank runs on: how to wait for it, time it, read its memory and its sensors. torch and NVML only."""
+
+import datetime
+import os
+import platform
+import socket
+import statistics
+import time
+
+import torch
+import torch.distributed as dist
+
+OLDEST_TORCH = (2, 11)
+WINDOW = 0.02
+"""Seconds of one timed batch of calls."""
+
+
+class Sensors:
+    """NVML readings of one GPU; every reading is None where there is no NVML or no permission."""
+
+    def __init__(self, index):
+        self.handle, self.why = None, ""
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            self.nvml = pynvml
+            self.handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        except Exception as error:  # NVML raises classes of its own, and the module may be absent
+            self.why = f"no NVML: {error}"
+
+    def _read(self, name, *arguments):
+        if self.handle is None:
+            return None
+        try:
+            return getattr(self.nvml, name)(self.handle, *arguments)
+        except Exception as error:
+            self.why = f"{name}: {error}"
+            return None
+
+    def energy(self):
+        """Joules since the driver was loaded."""
+        millijoules = self._read("nvmlDeviceGetTotalEnergyConsumption")
+        return None if millijoules is None else millijoules / 1e3
+
+    def state(self):
+        """Clocks (Hz), power limit (W), throttle reasons (bit mask), temperature (C)."""
+        clock = self._read("nvmlDeviceGetClockInfo", 1)
+        memory = self._read("nvmlDeviceGetClockInfo", 2)
+        limit = self._read("nvmlDeviceGetEnforcedPowerLimit")
+        return {
+            "sm_clock_hz": None if clock is None else clock * 1e6,
+            "memory_clock_hz": None if memory is None else memory * 1e6,
+            "power_limit_w": None if limit is None else limit / 1e3,
+            "throttle_reasons": self._read("nvmlDeviceGetCurrentClocksThrottleReasons"),
+            "temperature_c": self._read("nvmlDeviceGetTemperature", 0),
+            "note": self.why,
+        }
+
+
+class Machine:
+    """One rank's device: `cpu` with gloo or `cuda` with nccl."""
+
+    def __init__(self, kind, backend=None):
+        self.kind = kind
+        self.backend = backend or ("nccl" if kind == "cuda" else "gloo")
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if kind == "cuda":
+            torch.cuda.set_device(local)
+            self.device = torch.device("cuda", local)
+        else:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+            self.device = torch.device("cpu")
+        self.sensors = Sensors(local) if kind == "cuda" else None
+
+    def join(self, timeout=300.0):
+        """Start the process group; a rank that waits longer than `timeout` seconds for another gives up."""
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", str(_free_port()) if self.world == 1 else "29500")
+        where = {"device_id": self.device} if self.kind == "cuda" and self.backend == "nccl" else {}
+        dist.init_process_group(
+            self.backend, rank=self.rank, world_size=self.world, timeout=datetime.timedelta(seconds=timeout), **where
+        )
+
+    def wait(self):
+        """Until all that was launched has run."""
+        if self.kind == "cuda":
+            torch.cuda.synchronize()
+
+    def together(self):
+        """Until every rank is here."""
+        self.wait()
+        if dist.is_initialized() and self.world > 1:
+            dist.barrier()
+
+    def seconds(self, call, batches=5, calls=None):
+        """(median, lowest, highest) seconds of one call, from `batches` of several calls each."""
+        call()
+        self.together()
+        if calls is None:
+            begin = time.perf_counter()
+            call()
+            self.wait()
+            once = time.perf_counter() - begin
+            calls = max(1, min(200, int(WINDOW / max(once, 1e-7))))
+        found = []
+        for _ in range(batches):
+            if self.kind == "cuda":
+                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                start.record()
+                for _ in range(calls):
+                    call()
+                end.record()
+                torch.cuda.synchronize()
+                found.append(start.elapsed_time(end) / 1e3 / calls)
+            else:
+                begin = time.perf_counter()
+                for _ in range(calls):
+                    call()
+                found.append((time.perf_counter() - begin) / calls)
+        return statistics.median(found), min(found), max(found)
+
+    def described(self):
+        """What a record says about where it was made."""
+        facts = {
+            "device": self.kind,
+            "backend": self.backend,
+            "ranks": self.world,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "date": datetime.date.today().isoformat(),
+            "threads": torch.get_num_threads(),
+            "processors": os.cpu_count(),
+            "host_memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "name": _processor(),
+        }
+        if self.kind == "cuda":
+            properties = torch.cuda.get_device_properties(self.device)
+            facts |= {
+                "name": properties.name,
+                "memory_bytes": properties.total_memory,
+                "capability": list(torch.cuda.get_device_capability(self.device)),
+                "multiprocessors": properties.multi_processor_count,
+                "cuda": torch.version.cuda,
+                "nccl": ".".join(map(str, torch.cuda.nccl.version())),
+                "sensors": self.sensors.state(),
+            }
+        return facts
+
+
+def _free_port():
+    """A port nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def _processor():
+    """The model name of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            named = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        named = []
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def too_old():
+    """A sentence if this torch is older than the scripts were written for, else ''."""
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version >= OLDEST_TORCH:
+        return ""
+    return f"torch {torch.__version__} is too old: these scripts need {'.'.join(map(str, OLDEST_TORCH))} or later"

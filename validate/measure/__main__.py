@@ -1,0 +1,151 @@
+"""Measure this machine's devices: `torchrun --nproc-per-node N -m measure --device cuda --out FOLDER`.
+
+All ranks run the same kernels at the same time, as in training; rank 0 writes a CSV table for each kind and
+machine.json. `simtrain measure` starts this script and makes a profile of what it writes.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+from machine import Machine, too_old
+
+from measure import collectives, kernels
+
+MEBI = 2**20
+LIMIT = {"quick": 50.0, "full": 270.0}
+"""Seconds of a whole profile; whatever is not reached by then is left out."""
+SIZES = {
+    ("cpu", "quick"): {"m": (64, 256, 1024), "n": (64, 256, 1024), "k": (64, 256, 1024)},
+    ("cpu", "full"): dict.fromkeys("mnk", (32, 64, 128, 256, 512, 1024, 2048, 4096)),
+    ("cuda", "quick"): dict.fromkeys("mnk", (512, 2048, 8192)),
+    ("cuda", "full"): {
+        "m": (1024, 2048, 4096, 8192, 16384, 32768),
+        "n": (512, 1024, 2048, 4096, 8192, 16384, 32768),
+        "k": (512, 1024, 2048, 4096, 8192, 16384),
+    },
+}
+MOST_FLOP = {"cpu": 3e9, "cuda": 5e13}
+ATTENTION = {
+    ("cpu", "quick"): [(b, s, h, h, d) for b in (1,) for s in (64, 256, 1024) for h in (4, 8) for d in (32, 64)],
+    ("cpu", "full"): [
+        (1, s, h, h, d) for s in (64, 128, 256, 512, 1024, 2048) for h in (2, 4, 8) for d in (32, 64, 128)
+    ],
+    ("cuda", "quick"): [(1, s, h, h, 128) for s in (1024, 4096, 16384) for h in (8, 32)],
+    ("cuda", "full"): [
+        (b, s, h, k, d)
+        for d in (64, 128)
+        for s in (1024, 2048, 4096, 8192, 16384)
+        for h, k in ((8, 8), (8, 1), (32, 32), (32, 8))
+        for b in (1, 4)
+        if b * s <= 32768
+    ],
+}
+ELEMENTS = {"cpu": (2**14, 2**17, 2**20, 2**22), "cuda": (2**20, 2**23, 2**25, 2**27)}
+MESSAGES = {"quick": [4**power for power in range(6, 13)], "full": [2**power for power in range(9, 29)]}
+"""Bytes: 4 KiB to 16 MiB, or 512 B to 256 MiB."""
+
+
+def main():
+    """Measure, and write on rank 0."""
+    read = argparse.ArgumentParser(prog="measure", description=__doc__)
+    read.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    read.add_argument("--quick", action="store_true")
+    read.add_argument("--out", required=True)
+    asked = read.parse_args()
+    if too_old():
+        sys.exit(too_old())
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("torch sees no CUDA device here (torch.cuda.is_available() is False)")
+    begin, how = time.monotonic(), "quick" if asked.quick else "full"
+    machine = Machine(asked.device)
+    if machine.world > 1:
+        machine.join()
+    tables, power = measured(machine, how, begin)
+    facts = machine.described() | {"how": how, "measured_in_s": time.monotonic() - begin, "power": power}
+    if machine.rank == 0:
+        folder = pathlib.Path(asked.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, rows in tables.items():
+            if rows:
+                with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+                    writer = csv.DictWriter(file, rows[0])
+                    writer.writeheader()
+                    writer.writerows(
+                        [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows]
+                    )
+        (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    if machine.world > 1:
+        machine.together()
+        dist.destroy_process_group()
+
+
+def measured(machine, how, begin):
+    """Every table, and energy by kind of work; each has a share of the time so that none starves the others."""
+    limit, device = LIMIT[how], machine.device.type
+
+    def until(share):
+        return lambda: time.monotonic() - begin > share * limit
+
+    def say(what):
+        if machine.rank == 0:
+            print(f"measuring {what} ({time.monotonic() - begin:.0f} s)", file=sys.stderr, flush=True)
+
+    dtypes = ["fp32"] if device == "cpu" else ["bf16"]
+    if how == "full":
+        dtypes = ["fp32", "bf16"] if device == "cpu" else ["bf16", "fp16", "fp32"]
+        if device == "cuda" and torch.cuda.get_device_capability() >= (8, 9):
+            dtypes.append("fp8")
+    half = "fp32" if device == "cpu" else "bf16"
+    elements, tables = ELEMENTS[device][: 3 if how == "quick" else 4], {}
+    say("copies and launches")
+    tables["launch"] = kernels.launches(machine)
+    tables["copy"] = kernels.copies(machine, [MEBI, 16 * MEBI, 64 * MEBI], until(0.1))
+    tables["allocation"] = kernels.allocations(machine, [2**power for power in range(9, 30, 2)])
+    say("element-wise passes, loss, update")
+    tables["elementwise"] = [
+        *kernels.passes(machine, half, elements, 256 if device == "cpu" else 4096, until(0.2)),
+        *kernels.losses(
+            machine, 256 if device == "cpu" else 4096, (1024, 8192) if device == "cpu" else (32000,), until(0.25)
+        ),
+        *kernels.updates(machine, elements, until(0.3)),
+    ]
+    say("collectives")
+    if machine.world > 1:
+        tables["collective"] = collectives.collectives(machine, MESSAGES[how], until(0.5))
+    say("attention")
+    tables["attention_forward"] = kernels.attention(machine, half, ATTENTION[device, how], until(0.65))
+    say("products")
+    tables["matmul"] = kernels.products(machine, dtypes, SIZES[device, how], MOST_FLOP[device], until(0.95))
+    return tables, powers(machine) if device == "cuda" else []
+
+
+def powers(machine):
+    """Mean power (W) of a second of each kind of work at stock clocks, by the energy counter."""
+    if machine.sensors.energy() is None:
+        return []
+    a, b = (torch.randn(8192, 8192, device=machine.device, dtype=torch.bfloat16) for _ in range(2))
+    big = torch.empty(512 * MEBI, dtype=torch.uint8, device=machine.device)
+    other = torch.empty_like(big)
+    kinds = {"idle": lambda: time.sleep(0.05), "matmul": lambda: torch.mm(a, b), "memory": lambda: other.copy_(big)}
+    found = []
+    for name, call in kinds.items():
+        machine.wait()
+        before, begin = machine.sensors.energy(), time.perf_counter()
+        while time.perf_counter() - begin < 1.0:
+            for _ in range(10):
+                call()
+            machine.wait()
+        seconds = time.perf_counter() - begin
+        spent = machine.sensors.energy() - before
+        found.append({"name": name, "power_w": spent / seconds, "time_s": seconds} | machine.sensors.state())
+    return found
+
+
+if __name__ == "__main__":
+    main()

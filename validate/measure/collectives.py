@@ -1,0 +1,99 @@
+"""Collectives over message sizes and group sizes, as nccl-tests counts them: bytes of the whole message."""
+
+import torch
+import torch.distributed as dist
+
+
+def collectives(machine, sizes, clock):
+    """Rows of every collective over groups of 2, 4, ... ranks; every rank takes part in every call."""
+    rows = []
+    members = [2**power for power in range(1, machine.world.bit_length()) if 2**power <= machine.world]
+    for count in members:
+        groups = [dist.new_group(list(range(first, first + count))) for first in range(0, machine.world, count)]
+        group = groups[machine.rank // count] if machine.rank // count < len(groups) else None
+        for name, call_of in CALLS.items():
+            for size in sizes:
+                if group is None or _agreed(machine, clock()):
+                    continue
+                call = call_of(machine, size, count, group)
+                median, low, high = machine.seconds(call, batches=3, calls=_calls(machine, call))
+                row = {"collective": name, "gpus": count, "bytes": size}
+                rows.append(row | {"time_s": median, "low_s": low, "high_s": high})
+    return _whole(rows, sizes)
+
+
+def _whole(rows, sizes):
+    """The rows of groups whose every size was reached: curves have no gaps."""
+    complete = {}
+    for row in rows:
+        complete.setdefault((row["collective"], row["gpus"]), []).append(row)
+    return [row for kept in complete.values() if len(kept) == len(sizes) for row in kept]
+
+
+def _calls(machine, call):
+    """As many calls as every rank makes, by the time rank 0 takes for one."""
+    import time
+
+    call()
+    machine.together()
+    begin = time.perf_counter()
+    call()
+    machine.wait()
+    calls = torch.tensor([max(1, min(100, int(0.02 / max(time.perf_counter() - begin, 1e-6))))], device=machine.device)
+    dist.broadcast(calls, 0)
+    return int(calls.item())
+
+
+def _agreed(machine, ended):
+    """Whether rank 0's clock has run out, so that all ranks stop together."""
+    flag = torch.tensor([int(ended)], device=machine.device)
+    dist.broadcast(flag, 0)
+    return bool(flag.item())
+
+
+def _floats(machine, size):
+    return torch.ones(size // 4, device=machine.device)
+
+
+def _all_reduce(machine, size, count, group):
+    whole = _floats(machine, size)
+    return lambda: dist.all_reduce(whole, group=group)
+
+
+def _all_gather(machine, size, count, group):
+    whole, part = _floats(machine, size), _floats(machine, size // count)
+    return lambda: dist.all_gather_into_tensor(whole, part, group=group)
+
+
+def _reduce_scatter(machine, size, count, group):
+    whole, part = _floats(machine, size), _floats(machine, size // count)
+    return lambda: dist.reduce_scatter_tensor(part, whole, group=group)
+
+
+def _all_to_all(machine, size, count, group):
+    sent, received = _floats(machine, size), _floats(machine, size)
+    return lambda: dist.all_to_all_single(received, sent, group=group)
+
+
+def _point_to_point(machine, size, count, group):
+    """Of the first two ranks of a group, one way; the third and later ranks stand by."""
+    whole = _floats(machine, size)
+    first = machine.rank // count * count
+    place = machine.rank - first
+
+    def call():
+        if place == 0:
+            dist.send(whole, first + 1)
+        elif place == 1:
+            dist.recv(whole, first)
+
+    return call
+
+
+CALLS = {
+    "all_reduce": _all_reduce,
+    "all_gather": _all_gather,
+    "reduce_scatter": _reduce_scatter,
+    "alltoall": _all_to_all,
+    "point_to_point": _point_to_point,
+}

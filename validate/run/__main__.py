@@ -1,0 +1,167 @@
+"""Train one plan and record it: `torchrun --nproc-per-node N -m run plan.json --out record.json`.
+
+Reads a plan file of simtrain; needs torch, and NVML where there is a GPU. Every rank writes a part beside --out, so
+that a run that ends early leaves what it found; rank 0 joins them.
+"""
+
+import argparse
+import gc
+import json
+import os
+import pathlib
+import sys
+import time
+import traceback
+
+import torch
+import torch.distributed as dist
+from machine import Machine, too_old
+
+from run.states import size
+from run.train import Training
+from run.watch import Watch
+
+WARM_UP = 3
+"""Steps before the first timed one; the last of them is watched."""
+PROFILED = 2
+OUT_OF_MEMORY, FAILED = 17, 18
+"""Exit codes a launcher can tell apart."""
+
+
+def main():
+    """Run, and write this rank's record whatever happens."""
+    read = argparse.ArgumentParser(prog="run", description=__doc__)
+    read.add_argument("plan", type=pathlib.Path)
+    read.add_argument("--rank", type=int, default=1, help="which plan of the file; 1 is the best")
+    read.add_argument("--out", type=pathlib.Path, required=True)
+    read.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    read.add_argument("--backend", choices=("gloo", "nccl"))
+    read.add_argument("--steps", type=int, default=20)
+    read.add_argument("--slice", type=int, metavar="STAGE", help="one rank of this stage, alone")
+    read.add_argument("--trace", type=pathlib.Path, help="write torch.profiler's trace of rank 0 here")
+    asked = read.parse_args()
+    if too_old():
+        sys.exit(too_old())
+    document = json.loads(asked.plan.read_text(encoding="utf-8"))
+    job, plan = document["job"], document["plans"][asked.rank - 1]["plan"]
+    machine = Machine(asked.device, asked.backend)
+    if machine.kind == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // job["cluster"]["node"]["devices"]))
+    needed = 1 if asked.slice is not None else job["devices"]
+    if machine.world != needed:
+        sys.exit(f"the plan is for {needed} ranks, {machine.world} were started")
+    record = {
+        "status": "started",
+        "rank": machine.rank,
+        "machine": machine.described(),
+        "step_times_s": [],
+        "losses": [],
+    }
+    part = asked.out.with_suffix(f".rank{machine.rank}.json")
+    code = 0
+    try:
+        if asked.slice is None:
+            machine.join()
+        run(job, plan, machine, asked, record)
+        record["status"] = "ok"
+    except torch.OutOfMemoryError as error:
+        code, record["status"], record["why"] = OUT_OF_MEMORY, "out of memory", str(error).splitlines()[0]
+    except Exception as error:  # the record says what ended the run, whatever it was
+        code, record["status"], record["why"] = FAILED, "failed", f"{type(error).__name__}: {error}"
+        traceback.print_exc()
+    if machine.kind == "cuda":
+        record["memory"] = record.get("memory", {}) | allocator()
+    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if code:
+        sys.exit(code)
+    if asked.slice is None:
+        dist.barrier()
+        dist.destroy_process_group()
+    if machine.rank == 0:
+        parts = [json.loads(asked.out.with_suffix(f".rank{rank}.json").read_text()) for rank in range(machine.world)]
+        asked.out.write_text(json.dumps({"ranks": parts}, indent=1) + "\n", encoding="utf-8")
+
+
+def run(job, plan, machine, asked, record):
+    """Warm up, watch a step, time the steps, profile two."""
+    torch.manual_seed(0)
+    training = Training(job, plan, machine, asked.slice is not None, asked.slice or 0)
+    record["stage"] = training.mesh.place["pp"]
+    say = (lambda text: print(text, file=sys.stderr, flush=True)) if machine.rank == 0 else (lambda text: None)
+    for number in range(WARM_UP - 1):
+        note(record, training.step(number))
+        say(f"warm-up step {number + 1} of {WARM_UP}")
+    watched(training, machine, record)
+    say("watched a step")
+    if machine.kind == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    gc.collect()
+    before = machine.sensors.energy() if machine.sensors else None
+    begin = time.perf_counter()
+    for number in range(asked.steps):
+        machine.together()
+        start = time.perf_counter()
+        loss = training.step(WARM_UP + number)
+        machine.wait()
+        record["step_times_s"].append(time.perf_counter() - start)
+        note(record, loss)
+        say(f"step {number + 1} of {asked.steps}: {record['step_times_s'][-1]:.4g} s")
+    if before is not None:
+        seconds, joules = time.perf_counter() - begin, machine.sensors.energy() - before
+        record["energy"] = {"energy_per_step_j": joules / asked.steps, "mean_power_w": joules / seconds}
+        record["energy"]["window_s"] = seconds
+        record["sensors_after"] = machine.sensors.state()
+    profiled(training, machine, asked, record)
+
+
+def note(record, loss):
+    """Keep a step's loss; one that is no number ends the run."""
+    if loss is not None:
+        record["losses"].append(float(loss))
+        if not torch.isfinite(loss):
+            raise FloatingPointError("the loss is not finite")
+
+
+def watched(training, machine, record):
+    """Messages and bytes of one step by operation; on CUDA its memory is the allocator's, read later."""
+    weights, gradients, states = training.held()
+    kept = {"weights_bytes": size(weights, machine.device), "optimizer_bytes": size(states, machine.device)}
+    watch = Watch(machine.device, [*weights, *gradients, *states])
+    with watch:
+        note(record, training.step(WARM_UP - 1))
+    record["messages"] = watch.messages()
+    record["memory"] = kept | {"watched_peak_bytes": watch.peak}
+
+
+def allocator():
+    """What torch's allocator says of this rank's device."""
+    return {
+        "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
+        "device_bytes": torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory,
+    }
+
+
+def profiled(training, machine, asked, record):
+    """Self seconds of every operator (CPU) or kernel (CUDA) in a step, by torch.profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if machine.kind == "cuda" else [])]
+    machine.together()
+    with profile(activities=kinds) as found:
+        for number in range(PROFILED):
+            training.step(WARM_UP + asked.steps + number)
+        machine.wait()
+    on_device = machine.kind == "cuda"
+    rows = []
+    for event in found.key_averages():
+        seconds = (event.self_device_time_total if on_device else event.self_cpu_time_total) / 1e6 / PROFILED
+        if seconds > 0 and (not on_device or event.device_type != torch.autograd.DeviceType.CPU):
+            rows.append({"name": event.key, "time_s": seconds, "count": event.count / PROFILED})
+    record["operators"] = sorted(rows, key=lambda row: -row["time_s"])[:200]
+    if asked.trace is not None and machine.rank == 0:
+        found.export_chrome_trace(str(asked.trace))
+
+
+if __name__ == "__main__":
+    main()
