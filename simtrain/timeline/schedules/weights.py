@@ -12,25 +12,30 @@ from simtrain.timeline.schedules.pace import Pace
 
 PATIENCE: Final = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Idle time, in weight passes, from which one of them fills it: all are tried."""
+EQUAL: Final = 1e-9
+"""Relative difference of lengths that are the same."""
 BY_PLACE: Final = -1.0
 """Tried besides: a stage owes as many as stages stand before it, and pays at once what is more (ZB-H1)."""
 
 
 def filled(orders: Iterable[Order], limit: int, pace: Pace) -> Order:
-    """The shortest of `orders`, of forward and input-gradient passes, once weight gradients are put in between.
+    """The shortest of `orders`, of forward and input-gradient passes, once weight gradients are put in between; of
+    equally short ones that which ends first.
 
     `limit`: chunks of a microbatch whose activations a stage may hold; `pace`: a chunk's.
     """
-    best, shortest = None, np.inf
+    best, shortest, soonest = None, np.inf, np.inf
     for order in orders:
         rows = np.stack([order.chunk, order.microbatch, order.phase], axis=-1)
         for patience in (BY_PLACE, *PATIENCE):
-            table, length = _fill(
+            table, length, end = _fill(
                 rows, order.place, order.microbatches, float(limit), pace.forward, pace.backward, pace.weight, pace.hop,
                 pace.waiting, patience,
             )  # fmt: skip
-            if length < shortest * (1 - 1e-9):
-                best, shortest = Order(table[..., 0], table[..., 1], table[..., 2], order.place), length
+            shorter, sooner = length < shortest * (1 - EQUAL), end < soonest * (1 - EQUAL)
+            if shorter or (sooner and length <= shortest * (1 + EQUAL)):
+                best = Order(table[..., 0], table[..., 1], table[..., 2], order.place)
+                shortest, soonest = length, end
     assert best is not None
     return best
 
@@ -47,8 +52,9 @@ def _fill(
     hop: float,
     waiting: float,
     patience: float,
-) -> tuple[NDArray[np.int64], float]:
-    """Actions of shape (stages, actions, 3), and the longest any stage takes from its first to its last."""
+) -> tuple[NDArray[np.int64], float, float]:
+    """Actions of shape (stages, actions, 3), the longest any stage takes from its first to its last, and when the last
+    of all ends."""
     p, v = place.shape
     ends, n = p * v, rows.shape[1]
     ready = np.full((2, ends, m), np.inf)
@@ -88,7 +94,7 @@ def _fill(
             if start[s] < np.inf and (chosen < 0 or start[s] < start[chosen]):
                 chosen = s
         if chosen < 0:
-            return table, np.inf
+            return table, np.inf, np.inf
         s = chosen
         begins = start[s]
         if pays[s]:
@@ -117,4 +123,4 @@ def _fill(
         stale[s] = True
         table[s, count[s], 0], table[s, count[s], 1], table[s, count[s], 2] = c, i, kind
         count[s] += 1
-    return table, (free - first).max()
+    return table, (free - first).max(), free.max()

@@ -26,5 +26,5 @@ def _skeletons(stages: int, microbatches: int, pace: Pace, limit: int) -> Iterat
     trip = (pace.forward + pace.backward + 2 * pace.hop) / pace.forward
     most = (limit - 1) / max(stages - 1, 1)
     for each in sorted({1.0, min(trip, most), most, min(math.floor(trip), most)}):
-        ahead = [min(round((stages - 1 - stage) * each), limit - 1) for stage in range(stages)]
+        ahead = [min(math.floor((stages - 1 - stage) * each + 0.5), limit - 1) for stage in range(stages)]
         yield joined([alternating(forwards, backwards, warm_up) for warm_up in ahead], looped(stages, 1))
