@@ -1,6 +1,6 @@
 """From command-line arguments to a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,15 @@ def actions(text: str | None, problems: list[Problem]) -> tuple[Action, ...]:
         elif action not in found:
             found.append(action)
     return tuple(found)
+
+
+def without_drives(job: Job, allowed: Sequence[Action]) -> list[Problem]:
+    """Whether drives are asked for that no node has."""
+    host = job.cluster.node.host
+    if "nvme" not in allowed or (host.nvme_read and host.nvme_write):
+        return []
+    hint = "leave it out, or state nvme_read and nvme_write in the node's file"
+    return [Problem("--allow", "nvme", f"{job.cluster.node.title} states no drives", hint)]
 
 
 def memory_size(text: str | None, problems: list[Problem]) -> float | None:

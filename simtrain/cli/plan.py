@@ -82,7 +82,15 @@ def plan(
 ) -> None:
     """Run the search and show it."""
     from simtrain.cli.aim import aimed
-    from simtrain.cli.inputs import actions, calibrated, capped, memory_size, request, unreadable
+    from simtrain.cli.inputs import (
+        actions,
+        calibrated,
+        capped,
+        memory_size,
+        request,
+        unreadable,
+        without_drives,
+    )
     from simtrain.cli.output import check_writable, console, note, print_json, progress, write_json
     from simtrain.errors import Problem, WrongInput
     from simtrain.search.advice import advice
@@ -104,6 +112,7 @@ def plan(
         )
         job = asked.job()
         job = job if problems else capped(calibrated(job, calibration), cap)
+        problems.extend(without_drives(job, allowed))
     except WrongInput as error:
         problems.extend(error.problems)
     if not top.isdecimal() or int(top) < 1:

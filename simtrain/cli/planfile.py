@@ -11,6 +11,7 @@ from simtrain.spec.base import checked
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.views.document import FORMAT_VERSION
+from simtrain.workload.strategies.pipeline import stage_layers
 
 
 def read_plan(path: Path, rank: str) -> tuple[Job, Plan]:
@@ -88,7 +89,7 @@ def _chosen(path: Path, job_data: object, plans: list[object], rank: str, key: s
         broken = broken_rules(job, table)[0]
         problems = [Problem(f"{where}: {described(job, table, rule)}", None, stated(rule)) for rule in broken]
         if plan.memory is not None:
-            problems += plan.memory.problems(f"{where}.memory", plan.pp, -(-job.model.layers // plan.pp))
+            problems += plan.memory.problems(f"{where}.memory", stage_layers(job, table))
     except OverflowError:
         problems = [Problem(str(path), None, "holds a number beyond 64 bits")]
     if problems:

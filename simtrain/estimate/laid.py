@@ -87,6 +87,8 @@ class Laid:
             self._of_stages(part, self.rows[row]) for part in (sync.gather, sync.reduction, sync.update)
         )
         rebuilt = full_share(plans, self.part.layout.layers[:, self.rows])[self.stages, row]
+        if treated is not None:
+            rebuilt = treated.gathered_again
         twice = 1 + rebuilt if stack.messages.gathered_to_rebuild.value else np.ones_like(rebuilt)
         turns = 2 if stack.exchanged_in_turn.value else 1
         apart = bool(splits(plans)[row])
@@ -134,15 +136,16 @@ class Laid:
             resident[CLASSES.index("fragmentation")] += lost * resident[CLASSES.index(name)]
         resident[CLASSES.index("reserve")] = stack.reserve.value
         activations, logits = self._of_stages(held.activations, self.row), self._of_stages(held.logits, self.row)
+        waits = waiting * activations
         working = self._of_stages(held.working, self.row)
         if treated is not None:
             activations, working = treated.kept, treated.working
             logits = np.where(logits > 0, treated.loss, 0.0)
-        activations = np.repeat(activations[:, None] / chunks, chunks, axis=1)
+        activations, waits = (np.repeat(part[:, None] / chunks, chunks, axis=1) for part in (activations, waits))
         return Held(
             resident=resident,
             activations=activations,
-            waiting=waiting * activations,
+            waiting=waits,
             logits=logits,
             working=working,
             lost=lost,

@@ -80,14 +80,17 @@ def replays(
         if treatment is not None:
             how = treated(choices(described, times, on, row, laid.stages, treatment), treatment)
         costs = laid.costs(blocks, sync, messages, how)
+        held = laid.held(holds, float(waiting[row]), how)
         stages, chunks = laid.place.shape
         if order is None and plans.schedule[row] == NO_FLUSH:
             found = steady(stages, microbatches, costs, slowdown)
         else:
-            pace = laid.pace(costs, float(waiting[row]))
+            waits = float(waiting[row])
+            if how is not None and held.activations.any():
+                waits = float(held.waiting.sum() / held.activations.sum())
+            pace = laid.pace(costs, waits)
             whole = drawn(SCHEDULES[plans.schedule[row]], int(plans.pp[row]), chunks, microbatches, pace)
             found = step(order or first_of(whole, stages), costs, slowdown)
-        held = laid.held(holds, float(waiting[row]), how)
         used = footprint(found.order, held)
         away = 0.0 if how is None or treatment is None or treatment.tier != "cpu" else _away(found.order, how)
         yield Replayed(found, used, held, laid.stages, away, 0.0 if how is None else how.flops)

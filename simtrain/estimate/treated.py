@@ -10,13 +10,18 @@ from simtrain.price import kernels
 from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine
 from simtrain.price.host import away_seconds
 from simtrain.spec.memory_plan import MemoryPlan
-from simtrain.spec.tensors import TENSORS
+from simtrain.spec.tensors import TENSORS, TensorName
+from simtrain.workload.ends import head_gradient
 from simtrain.workload.made import made
 from simtrain.workload.program import Program
+from simtrain.workload.shard import Shard
 from simtrain.workload.strategies.offload import BUFFERED_LAYERS
 from simtrain.workload.strategies.sharding import gradient_bytes
 
 Array = NDArray[np.float64]
+READ_BY_PRODUCTS: Final = ("normed", "routed", "activated")
+"""Tensors in the format of the products that read them; the rest is as wide as activations."""
+MADE_BY_WEIGHTS: Final[tuple[TensorName, ...]] = ("projected", "middle", "routed", "expanded")
 SCALE: Final = 4.0
 """Bytes of the scale of a quantised block."""
 
@@ -37,18 +42,24 @@ class Choices:
     """Seconds of keeping it in fewer bits: the pass that narrows it; the one that widens it takes as long."""
     layers: Array
     """Of each stage, shape (stages,)."""
-    ratio: float
-    """Bytes kept in fewer bits over those as they are."""
+    ratio: Array
+    """Bytes kept in fewer bits over those as they are, shape (tensors,)."""
     away: tuple[float, float]
     """Seconds a byte to the plan's tier and back."""
     whole: Array
     """Bytes of its largest layer that chunks of the sequence do not make smaller: keys and values."""
     chunk: Array
     """Seconds each further chunk of a layer adds to a microbatch on a stage, shape (stages,)."""
-    loss: float
-    """Bytes at the loss of one microbatch."""
+    loss: tuple[float, float, float]
+    """Bytes at the loss of one microbatch: of logits, which chunks divide; beside them; and beside chunks of them,
+    where the weights' gradient is summed over the chunks."""
     loss_chunk: float
     """Seconds each further chunk of the loss adds to a microbatch."""
+
+    def at_loss(self, chunks: int) -> float:
+        """Bytes at the loss taken in so many chunks."""
+        logits, beside, beside_chunks = self.loss
+        return logits + beside if chunks == 1 else logits / chunks + beside_chunks
 
     def rebuilt(self, chunks: int) -> Array:
         """Bytes of one layer that exist at once while it is rebuilt in so many chunks."""
@@ -72,6 +83,8 @@ class Treated:
     """Seconds of moving them out and in."""
     flops: float
     """FLOP made again, of all stages."""
+    gathered_again: Array
+    """Share of a stage's layers whose weights making tensors again takes."""
     loss: float
     """Bytes at the loss."""
     loss_seconds: float
@@ -106,10 +119,14 @@ def choices(
             tensor = made(op)
             if tensor is not None:
                 flops[TENSORS.index(tensor)] += _at(getattr(op.work, "flops", 0.0), stated) * op.weight * held
-    width = job.precision.activation_bytes
-    ratio = (plan.bits / 8 + SCALE / plan.block) / width
-    moved = size * (1 + ratio)
-    head = described.layers.head
+    precision, head = job.precision, described.layers.head.saved.tensors
+    read = [
+        precision.matmul_input_bytes if name in READ_BY_PRODUCTS else precision.activation_bytes for name in TENSORS
+    ]
+    ratio = np.minimum((plan.bits / 8 + SCALE / plan.block) / np.array(read), 1.0)
+    moved = size * (1 + ratio[:, None])
+    gradient = float(head_gradient(Shard(job, described.layers.spread.rows))[stated])
+    logits, beside = (_at(head[name], stated) for name in ("loss", "head"))
     return Choices(
         size=size,
         layer=layer,
@@ -121,7 +138,7 @@ def choices(
         away=away_seconds(job.cluster.node, plan.tier),
         whole=layer * (np.array([[name == "projected"] for name in TENSORS]) * _of_keys(described)),
         chunk=_gradient_passes(described, on, row, stages),
-        loss=_at(head.saved.tensors["loss"], stated),
+        loss=(logits, beside, beside + gradient),
         loss_chunk=_head_pass(described, on, row),
     )
 
@@ -142,7 +159,7 @@ def treated(of: Choices, plan: MemoryPlan) -> Treated:
     backward[ELEMENTWISE] += narrowed
     rebuilds = recompute.sum(axis=0) > 0
     backward[ELEMENTWISE] += (plan.layer_chunks - 1) * of.chunk * rebuilds
-    share = 1 - (recompute + offload + (1 - of.ratio) * quantise) / some
+    share = 1 - (recompute + offload + (1 - of.ratio[:, None]) * quantise) / some
     rebuilt = ((recompute > 0) * of.rebuilt(plan.layer_chunks)).sum(axis=0)
     widened = ((quantise > 0) * of.layer).sum(axis=0)
     buffered = BUFFERED_LAYERS * ((offload > 0) * of.layer).sum(axis=0)
@@ -155,7 +172,8 @@ def treated(of: Choices, plan: MemoryPlan) -> Treated:
         away=away,
         copies=(away * of.away[0], away * of.away[1]),
         flops=float((recompute / some * of.flops).sum()),
-        loss=of.loss / plan.loss_chunks,
+        loss=of.at_loss(plan.loss_chunks),
+        gathered_again=max((recompute[TENSORS.index(name)] / some for name in MADE_BY_WEIGHTS), key=np.sum),
         loss_seconds=(plan.loss_chunks - 1) * of.loss_chunk,
     )
 

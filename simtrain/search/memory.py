@@ -8,11 +8,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.errors import Problem, WrongInput
 from simtrain.estimate.passes import priced
 from simtrain.estimate.replayed import exact, replayed
 from simtrain.estimate.treated import Choices, choices
 from simtrain.price.blocks import Machine
+from simtrain.search.layout import described, stated
+from simtrain.search.space import broken_rules
 from simtrain.search.treatment import Solution, StageCase, needed, solve
+from simtrain.spec import load
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import TIERS, MemoryPlan, StageMemory, Tier, Treatment
 from simtrain.spec.memory_policy import Action, Policy, free
@@ -23,8 +27,12 @@ from simtrain.timeline.order import BACKWARD, FORWARD
 Array = NDArray[np.float64]
 CORRECTIONS: Final = 3
 """Replays in which the program's idea of each stage's peak is set right."""
-CHUNKS: Final = ((1, 1), (8, 1), (64, 1), (8, 8), (64, 64))
+CHUNKS: Final = ((1, 1), (8, 1), (64, 16))
 """Chunks of the loss and of layers that are tried, in order, where chunks are allowed."""
+FREE: Final = 1e-4
+"""Share of a step a plan may add for no other to be tried."""
+Allowed = Sequence[Action] | Policy
+"""What memory plans may do: a few actions to any tensor, or what a system does."""
 AGREE: Final = 0.02
 """Share of a step by which program and replay may differ before it is said."""
 
@@ -74,8 +82,16 @@ class Layout:
         """Bytes that the layout takes with everything kept."""
         return float(self.base.footprint.total.max())
 
-    def planned(self, cap: float, allowed: Sequence[Action]) -> Planned | None:
-        """The fastest memory plan within `cap` bytes that the replay confirms; None where none of these actions do."""
+    def planned(self, cap: float, allowed: Allowed) -> Planned | None:
+        """The fastest memory plan within `cap` bytes that the replay confirms; None where none of these actions do.
+
+        Everything is kept where that fits.
+        """
+        if isinstance(allowed, Policy):
+            return self._within(cap, allowed, allowed.frame)
+        if self.peak <= cap:
+            plan, step = self.plan.model_copy(update={"memory": MemoryPlan()}), self.base.step.seconds
+            return Planned(plan, step, step, self.peak, self.base.footprint.peak[0])
         chunked = CHUNKS if "chunk" in allowed else CHUNKS[:1]
         tiers: list[Tier] = [tier for tier in TIERS if tier in allowed] or ["cpu"]
         policy, best = free(allowed), None
@@ -84,15 +100,13 @@ class Layout:
             found = self._within(cap, policy, frame)
             if found is not None and (best is None or found.step_time < best.step_time):
                 best = found
+            if best is not None and best.step_time <= (1 + FREE) * self.base.step.seconds:
+                break
         return best
-
-    def following(self, policy: Policy, cap: float) -> Planned | None:
-        """The same of a system's own policy: its tensors, tier, bits and chunks."""
-        return self._within(cap, policy, policy.frame)
 
     def _within(self, cap: float, policy: Policy, frame: MemoryPlan) -> Planned | None:
         """With one tier and one number of chunks: solved, replayed, the peaks set right and solved again."""
-        slack = np.zeros(len(self.base.stages))
+        slack = self._overstated(self.cases(cap, frame, np.zeros(len(self.base.stages))), None, None, MemoryPlan())
         best: Planned | None = None
         for _ in range(CORRECTIONS):
             cases = self.cases(cap, frame, slack)
@@ -102,27 +116,29 @@ class Layout:
             found, peaks = self._replayed(cases, solved, frame)
             if found.peak <= cap and (best is None or found.step_time < best.step_time):
                 best = found
-            held = self.base.footprint
-            moving = (peaks - held.resident) / (1 + held.lost)
-            wrong = (
-                np.array(
-                    [
-                        self._need(case, one, stage, frame)
-                        for stage, (case, one) in enumerate(zip(cases, solved, strict=True))
-                    ]
-                )
-                - moving
-            )
+            wrong = self._overstated(cases, solved, peaks, frame)
             if np.abs(wrong - slack).max() <= 1e-3 * cap:
                 break
             slack = wrong
         return best
 
-    def _need(self, case: StageCase, one: Solution, stage: int, frame: MemoryPlan) -> float:
-        return needed(case, one.tensors) + self._loss(stage, frame)
+    def _overstated(
+        self, cases: Sequence[StageCase], solved: Sequence[Solution] | None, peaks: Array | None, frame: MemoryPlan
+    ) -> Array:
+        """Bytes by which the program overstates what comes and goes, against replayed `peaks`; of everything kept where
+        nothing is solved yet. Shape (stages,)."""
+        held = self.base.footprint
+        moving = ((held.total.max(axis=1) if peaks is None else peaks) - held.resident) / (1 + held.lost)
+        treatments = [one.tensors for one in solved] if solved is not None else [{} for _ in cases]
+        need = [
+            needed(case, tensors) + self._loss(stage, frame)
+            for stage, (case, tensors) in enumerate(zip(cases, treatments, strict=True))
+        ]
+        return np.asarray(np.array(need) - moving)
 
     def _loss(self, stage: int, frame: MemoryPlan) -> float:
-        return float(self.base.footprint.logits[stage].max()) / frame.loss_chunks
+        of = self.choices(frame)
+        return float(self.base.footprint.logits[stage].max()) * of.at_loss(frame.loss_chunks) / of.at_loss(1)
 
     def cases(self, cap: float, frame: MemoryPlan, slack: Array) -> list[StageCase]:
         """What every stage has to solve; `slack`: bytes by which its need was overstated, shape (stages,)."""
@@ -155,10 +171,10 @@ class Layout:
 
     def _solved(self, cases: Sequence[StageCase], policy: Policy) -> list[Solution] | None:
         """Every stage's treatment, equal cases solved once; None where one has none."""
-        known: dict[tuple[float, ...], Solution | None] = {}
+        known: dict[tuple[object, ...], Solution | None] = {}
         found: list[Solution] = []
         for case in cases:
-            key = (case.layers, case.in_flight, case.room, *case.passes, *case.size.tolist())
+            key = tuple(part.tobytes() if isinstance(part, np.ndarray) else part for part in vars(case).values())
             if key not in known:
                 known[key] = solve(case, policy)
             one = known[key]
@@ -191,3 +207,14 @@ def together(tensors: Sequence[dict[TensorName, Treatment]]) -> tuple[StageMemor
         elif treatment:
             found.append(StageMemory(first=stage, last=stage, tensors=treatment))
     return tuple(found)
+
+
+def followed(job: Job, plan: Plan, policy: Policy) -> tuple[Job, Plan]:
+    """Job and layout with the states and the optimizer of a system; WrongInput where a rule of layouts is broken so."""
+    optimizer = job.optimizer if policy.optimizer is None else load.optimizer(policy.optimizer)
+    kept = plan.model_copy(update={"memory": None, "recompute": "none", "full_layers": 0, "offload": policy.offload})
+    job, table = job.model_copy(update={"optimizer": optimizer}), PlanTable.of([kept])
+    broken = broken_rules(job, table)[0]
+    if broken:
+        raise WrongInput([Problem(described(job, table, rule), None, stated(rule)) for rule in broken])
+    return job, kept

@@ -1,6 +1,6 @@
 """What memory is worth on one layout: step time at every cap, and what binds at one of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -8,20 +8,23 @@ import numpy as np
 
 from simtrain.estimate.replayed import replayed
 from simtrain.price.blocks import Machine
-from simtrain.search.memory import Layout, Planned
+from simtrain.search.memory import Allowed, Layout, Planned
 from simtrain.search.packing import packed
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import MemoryPlan
-from simtrain.spec.memory_policy import Action
 from simtrain.spec.plan import Plan
 from simtrain.timeline.lifetimes import lifetimes
 from simtrain.timeline.memory import CLASSES
-from simtrain.timeline.order import NONE, PHASES, Order
+from simtrain.timeline.order import BACKWARD, FORWARD, NONE, PHASES, Order
 
 HALVINGS: Final = 10
 """Steps in which the least cap is closed in on."""
+MOST_BLOCKS: Final = 4000
+"""Blocks that are placed at most: several layers make one where a stage runs more passes."""
 REPEATS: Final = 3
 """Times the chunks on the way, in microbatches, whose tensors are placed."""
+HOST_LEFT: Final = 0.02
+"""Share of a host's memory below which it is full."""
 GIB: Final = 2.0**30
 GIGABYTE: Final = 1e9
 Progress = Callable[[int, int], None]
@@ -31,6 +34,9 @@ Progress = Callable[[int, int], None]
 class Worth:
     """What changes at one cap, in seconds a step gained; 0 where nothing is."""
 
+    host_full: bool
+    """Whether what is off the devices leaves their hosts less than HOST_LEFT of what they had."""
+
     memory: float
     """By one GiB more."""
     link: float
@@ -39,7 +45,7 @@ class Worth:
 
 @dataclass(frozen=True)
 class Front:
-    """One layout over caps, most memory first: the first keeps everything."""
+    """One layout over caps, most memory first; plans that another beats in both are left out."""
 
     points: tuple[Planned, ...]
     least: float
@@ -64,7 +70,7 @@ class Peak:
     """Bytes they take where every tensor has a place planned for its lifetime: no fragmentation."""
 
 
-def least_cap(layout: Layout, allowed: Sequence[Action]) -> float | None:
+def least_cap(layout: Layout, allowed: Allowed) -> float | None:
     """The smallest cap that some plan keeps, to a thousandth of the range; None where even the largest has none."""
     high = layout.peak
     low = float(layout.base.footprint.resident.max())
@@ -77,7 +83,7 @@ def least_cap(layout: Layout, allowed: Sequence[Action]) -> float | None:
     return high
 
 
-def front(layout: Layout, allowed: Sequence[Action], points: int, progress: Progress | None = None) -> Front | None:
+def front(layout: Layout, allowed: Allowed, points: int, progress: Progress | None = None) -> Front | None:
     """Plans at `points` caps from everything kept down to the least; None where no cap has a plan."""
     least = least_cap(layout, allowed)
     if least is None:
@@ -97,7 +103,7 @@ def front(layout: Layout, allowed: Sequence[Action], points: int, progress: Prog
     return Front(tuple(fastest), least)
 
 
-def worth(job: Job, plan: Plan, on: Machine, cap: float, allowed: Sequence[Action]) -> Worth | None:
+def worth(job: Job, plan: Plan, on: Machine, cap: float, allowed: Allowed) -> Worth | None:
     """What more memory, or a faster link, would gain at a cap; None where nothing fits in it."""
     layout = Layout(job, plan, on)
     here = layout.planned(cap, allowed)
@@ -106,7 +112,8 @@ def worth(job: Job, plan: Plan, on: Machine, cap: float, allowed: Sequence[Actio
     roomier = layout.planned(cap + GIB, allowed)
     faster = Layout(_linked(job, GIGABYTE), plan, on).planned(cap, allowed)
     gains = [0.0 if other is None else max(0.0, here.step_time - other.step_time) for other in (roomier, faster)]
-    return Worth(*gains)
+    moved = replayed(job, here.plan, on).away
+    return Worth(moved > (1 - HOST_LEFT) * layout.host_room, *gains)
 
 
 def peak_of(layout: Layout, found: Planned) -> Peak:
@@ -116,7 +123,9 @@ def peak_of(layout: Layout, found: Planned) -> Peak:
     order = one.step.order
     chunks = order.place.shape[1]
     layers = max(1, round(float(layout.choices(MemoryPlan()).layers[stage]) / chunks))
-    blocks = lifetimes(_beginning(order), one.held, stage, layers)
+    beginning = _beginning(order)
+    passes = int((beginning.phase[stage] == FORWARD).sum())
+    blocks = lifetimes(beginning, one.held, stage, max(1, min(layers, MOST_BLOCKS // passes)))
     stays = float(one.footprint.resident[stage] - one.footprint.held[CLASSES.index("fragmentation"), stage])
     return Peak(
         stage,
@@ -128,8 +137,14 @@ def peak_of(layout: Layout, found: Planned) -> Peak:
 
 
 def _beginning(order: Order) -> Order:
-    """The actions of so many microbatches that most are in flight: what follows repeats them."""
+    """The actions of so many microbatches that most are in flight: what follows repeats them.
+
+    All of them where forward passes of all come first.
+    """
     most = REPEATS * order.place.size
+    ahead = np.cumsum(np.where(order.phase == FORWARD, 1, np.where(order.phase == BACKWARD, -1, 0)), axis=1)
+    if ahead.max() > most:
+        return order
     later = order.microbatch >= most
     none = {name: np.where(later, NONE, getattr(order, name)) for name in ("chunk", "microbatch", "phase")}
     return replace(order, **none)

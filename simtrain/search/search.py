@@ -19,6 +19,7 @@ from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.memory_policy import Action
 from simtrain.spec.plan import Plan, PlanTable
+from simtrain.timeline.memory import CLASSES
 from simtrain.workload.program import distinct
 from simtrain.workload.strategies.recompute import NONE
 
@@ -26,12 +27,17 @@ Array = NDArray[np.float64]
 MESH: Final = ("tp", "cp", "pp", "ep")
 """Degrees that tell ranked plans apart; the data-parallel one follows."""
 SCHEDULE: Final = (*MESH, "schedule")
+STATES: Final = (*MESH, "zero", "offload")
+STAYING: Final = tuple(CLASSES.index(name) for name in ("weights", "gradients", "optimizer", "buffers", "reserve"))
+"""Memory that no treatment of activations frees."""
 TOLD_APART: Final = 0.02
 """Share of memory by which neighbours on the front differ at least: predictions are off by more."""
 CHUNKS_EACH: Final = 2
 """Numbers of chunks replayed of a schedule: closed forms of one schedule differ from the replay by the same."""
 NEXT_BEST: Final = 8
 """Plans replayed besides."""
+APART: Final = 0.03
+"""Share of a step by which closed forms and replays differ at most (tests/laws/test_closed_form_replay.py)."""
 MOST_LAYOUTS: Final = 24
 """Layouts whose memory is planned at most; it ends before where the next one, with everything kept, is slower than the
 best that fits."""
@@ -141,15 +147,18 @@ def _treated(
     bound = layouts.step_time / layouts.plans.global_batch
     cap = (1 - HEADROOM) * layouts.capacity
     found: list[Plan] = [best.plan(row) for row in range(len(best.plans))]
-    paces = [float(best.step_time[row] / best.plans.global_batch[row]) for row in range(len(best.plans))]
+    paces: dict[tuple[int, ...], float] = {
+        mesh_of(plan): float(best.step_time[row] / plan.global_batch) for row, plan in enumerate(found)
+    }
     for row in np.argsort(bound, kind="stable")[:MOST_LAYOUTS].tolist():
-        if len(paces) >= top and bound[row] >= sorted(paces)[top - 1]:
+        if len(paces) >= top and bound[row] >= (1 + APART) * sorted(paces.values())[top - 1]:
             break
         plan = layouts.plans.plan(row)
         one = Layout(job, plan, on).planned(cap, allowed)
         if one is not None:
             found.append(one.plan)
-            paces.append(one.step_time / plan.global_batch)
+            mesh = mesh_of(plan)
+            paces[mesh] = min(paces.get(mesh, np.inf), one.step_time / plan.global_batch)
     again, details = _replayed(job, PlanTable.of(found), on, [plan.memory for plan in found])
     good = _good(again)
     pace = (again.step_time / again.plans.global_batch)[good]
@@ -173,6 +182,11 @@ def _replayed(
     from simtrain.estimate.replayed import exact
 
     return exact(job, plans, on, memory=memory)
+
+
+def mesh_of(plan: Plan) -> tuple[int, ...]:
+    """What tells ranked plans apart, of one of them."""
+    return plan.tp, plan.cp_ring * plan.cp_head, plan.pp, plan.ep
 
 
 def _good(evaluated: Estimate) -> NDArray[np.int64]:
@@ -212,24 +226,28 @@ def _keep(evaluated: Estimate, tally: Tally, fits: int, top: int) -> _Kept:
     pace = evaluated.step_time / plans.global_batch
     fit = np.flatnonzero(evaluated.fits)
     good = _good(evaluated)
-    whole = np.flatnonzero((plans.recompute == NONE) & (plans.full_layers == 0) & ~evaluated.roomy)
+    stays = evaluated.memory.classes[list(STAYING)].sum(axis=0)
+    possible = (stays <= (1 - HEADROOM) * evaluated.capacity) & (evaluated.memory.host <= evaluated.host_capacity)
+    whole = np.flatnonzero(possible & ~evaluated.roomy & (plans.recompute == NONE) & (plans.full_layers == 0))
     return _Kept(
         best=plans.take(good[ranked(plans.take(good), pace[good], need[good])[:top]]),
         front=plans.take(fit[front(pace[fit], need[fit])]),
         closest=plans.take(np.array([need.argmin()])),
-        whole=plans.take(whole[ranked(plans.take(whole), pace[whole], need[whole])[:MOST_LAYOUTS]]),
+        whole=plans.take(whole[ranked(plans.take(whole), pace[whole], need[whole], STATES)[:MOST_LAYOUTS]]),
         tally=tally,
         fits=fits,
     )
 
 
-def ranked(plans: PlanTable, pace: Array, need: Array) -> NDArray[np.int64]:
+def ranked(plans: PlanTable, pace: Array, need: Array, columns: tuple[str, ...] = MESH) -> NDArray[np.int64]:
     """Rows of the fastest plan of each mesh, fastest first; of equally fast ones that which needs least memory.
+
+    `columns`: those in which the plans that are kept differ.
 
     Plans of one mesh that differ in chunks, microbatch, sharding or recomputation would fill the ranking alone.
     """
     order = np.lexsort((need, pace))
-    first = np.unique(distinct(plans, MESH).index[order], return_index=True)[1]
+    first = np.unique(distinct(plans, columns).index[order], return_index=True)[1]
     return order[np.sort(first)]
 
 

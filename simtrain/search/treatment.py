@@ -32,7 +32,7 @@ class StageCase:
     """Seconds of making it again."""
     narrowed: Array
     """Seconds of keeping it in fewer bits, and as many of widening it."""
-    ratio: float
+    ratio: Array
     """Bytes kept in fewer bits over those as they are."""
     away: tuple[float, float]
     """Seconds a byte off the device and back."""
@@ -62,6 +62,8 @@ def solve(case: StageCase, policy: Policy) -> Solution | None:
     widened, or for the two that travel; and what copies take longer than their passes. Tensors of no bytes are
     left alone.
     """
+    if not case.layers or not case.size.any():
+        return Solution({}, (0.0, 0.0)) if case.room >= 0 else None
     program = _Program(case, policy)
     found = solved(program.cost, program.rows, program.low, program.high, program.whole, program.most)
     if found is None:
@@ -95,7 +97,7 @@ def needed(case: StageCase, tensors: dict[TensorName, Treatment]) -> float:
     total = case.in_flight * float(case.size.sum())
     for name, how in tensors.items():
         at, some = TENSORS.index(name), max(case.layers, 1)
-        gone = how.recompute + how.offload + (1 - case.ratio) * how.quantise
+        gone = how.recompute + how.offload + (1 - case.ratio[at]) * how.quantise
         total -= case.in_flight * gone / some * case.size[at]
         total += (how.recompute > 0) * case.rebuilt[at] + (how.quantise > 0) * case.layer[at]
         total += (how.offload > 0) * BUFFERED_LAYERS * case.layer[at]
@@ -133,7 +135,7 @@ class _Program:
             for kind in range(3):
                 self.rows[tensors + first + kind, first + kind] = 1.0
                 self.rows[tensors + first + kind, self.counted + first + kind] = -case.layers
-            gone = np.array([1.0, 1.0, 1 - case.ratio]) * case.in_flight * size[row]
+            gone = np.array([1.0, 1.0, 1 - case.ratio[at[row]]]) * case.in_flight * size[row]
             self.rows[room, first : first + 3] = -gone
             at_once = [case.rebuilt[at[row]], BUFFERED_LAYERS * case.layer[at[row]], case.layer[at[row]]]
             self.rows[room, self.counted + first : self.counted + first + 3] = np.array(at_once)

@@ -1,5 +1,6 @@
 """What happens to the activations of a step between their forward and their backward pass, stage by stage."""
 
+from collections.abc import Sequence
 from typing import Final, Literal, Self, get_args
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
@@ -10,10 +11,12 @@ from simtrain.spec.tensors import TENSORS, TensorName
 
 Tier = Literal["cpu", "nvme"]
 TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
-MADE_AGAIN: tuple[TensorName, ...] = tuple(name for name in TENSORS if name not in ("input", "loss"))
+MADE_AGAIN: tuple[TensorName, ...] = tuple(name for name in TENSORS if name not in ("input", "head", "loss"))
 """Tensors that can be made again from a layer's input."""
-MOVED: tuple[TensorName, ...] = tuple(name for name in TENSORS if name != "loss")
-"""Tensors that can leave the device, or be kept in fewer bits."""
+MOVED: tuple[TensorName, ...] = tuple(name for name in TENSORS if name not in ("head", "loss"))
+"""Tensors that can leave the device."""
+NARROWED: tuple[TensorName, ...] = tuple(name for name in MOVED if name != "masks")
+"""Tensors that can be kept in fewer bits: a mask is a byte an element."""
 
 
 class Treatment(Spec):
@@ -44,8 +47,10 @@ class StageMemory(Spec):
         for name, treatment in self.tensors.items():
             if treatment.recompute and name not in MADE_AGAIN:
                 raise ValueError(f"{name} cannot be recomputed: a layer starts from it")
-            if (treatment.offload or treatment.quantise) and name not in MOVED:
-                raise ValueError(f"{name} is used at once: it can only be made in chunks")
+            if treatment.offload and name not in MOVED:
+                raise ValueError(f"{name} is used at once: it cannot move")
+            if treatment.quantise and name not in NARROWED:
+                raise ValueError(f"{name} cannot be kept in fewer bits")
         return self
 
 
@@ -67,19 +72,23 @@ class MemoryPlan(Spec):
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
 
-    def problems(self, where: str, stages: int, layers: int) -> list[Problem]:
-        """Where it speaks of other stages than a pipeline of so many has, or of more layers than each of them."""
+    def problems(self, where: str, layers: Sequence[int]) -> list[Problem]:
+        """Where it speaks of other stages than a pipeline has, or of more `layers` than its stages have."""
+        stages = len(layers)
         found = []
         before = -1
         for number, part in enumerate(self.stages):
             at = f"{where}.stages.{number}"
             if not before < part.first <= part.last < stages:
                 span = f"{part.first}..{part.last}"
-                found.append(Problem(at, span, f"must be stages from {before + 1} to {stages - 1}, in order"))
+                rule = f"must be stages from {before + 1} to {stages - 1}, in order"
+                found.append(Problem(at, span, rule, "write one memory plan a layout"))
             before = max(before, part.last)
             for name, treatment in part.tensors.items():
-                if treatment.layers > layers:
-                    found.append(Problem(f"{at}.tensors.{name}", treatment.layers, f"a stage has {layers} layers"))
+                least = min(layers[part.first : part.last + 1], default=0)
+                if treatment.layers > least:
+                    rule, fix = f"a stage there has {least} layers", f"treat at most {least}"
+                    found.append(Problem(f"{at}.tensors.{name}", treatment.layers, rule, fix))
         return found
 
     def of(self, stage: int) -> dict[TensorName, Treatment]:

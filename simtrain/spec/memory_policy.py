@@ -6,7 +6,7 @@ from typing import Final, Literal, Self, get_args
 from pydantic import Field, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
-from simtrain.spec.memory_plan import MADE_AGAIN, MOVED, MemoryPlan, Tier
+from simtrain.spec.memory_plan import MADE_AGAIN, MOVED, NARROWED, MemoryPlan, Tier
 from simtrain.spec.tensors import TensorName
 
 Kind = Literal["recompute", "offload", "quantise"]
@@ -47,8 +47,10 @@ class Policy(Spec):
         for tensor, rule in self.tensors.items():
             if "recompute" in rule.may and tensor not in MADE_AGAIN:
                 raise ValueError(f"{tensor} cannot be recomputed: a layer starts from it")
-            if tensor not in MOVED:
-                raise ValueError(f"{tensor} is used at once: it can only be made in chunks")
+            if "offload" in rule.may and tensor not in MOVED:
+                raise ValueError(f"{tensor} is used at once: it cannot move")
+            if "quantise" in rule.may and tensor not in NARROWED:
+                raise ValueError(f"{tensor} cannot be kept in fewer bits")
         return self
 
     def may(self, tensor: TensorName, kind: Kind) -> bool:
@@ -72,10 +74,8 @@ def free(actions: Sequence[Action]) -> Policy:
         "offload": "cpu" in actions or "nvme" in actions,
         "quantise": "quantise" in actions,
     }
+    able: dict[Kind, tuple[TensorName, ...]] = {"recompute": MADE_AGAIN, "offload": MOVED, "quantise": NARROWED}
     tensors = {
-        name: Rule(
-            may=tuple(kind for kind, there in kinds.items() if there and (kind != "recompute" or name in MADE_AGAIN))
-        )
-        for name in MOVED
+        name: Rule(may=tuple(kind for kind, there in kinds.items() if there and name in able[kind])) for name in MOVED
     }
     return Policy(name="free", title="whatever is allowed", source="the command line", tensors=tensors)

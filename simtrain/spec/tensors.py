@@ -13,6 +13,7 @@ TensorName = Literal[
     "activated",
     "masks",
     "adapters",
+    "head",
     "loss",
 ]
 TENSORS: Final[tuple[TensorName, ...]] = get_args(TensorName)
@@ -27,5 +28,6 @@ TITLES: Final[dict[TensorName, str]] = {
     "activated": "what enters its second",
     "masks": "dropout masks",
     "adapters": "what low-rank adapters read",
-    "loss": "logits, and what the head reads",
+    "head": "what the head reads, and its weights' gradient",
+    "loss": "logits, or their gradient",
 }

@@ -34,7 +34,8 @@ def lifetimes(order: Order, held: Held, stage: int, layers: int) -> Lifetimes:
 
     A forward pass takes a moment for each layer, which leaves what is kept of it; the backward pass takes the layers
     from the last to the first, each while what it rebuilds is there too. What weight gradients wait with lives on until
-    their pass. Logits live from the last layer's moment of the head's forward pass to the first of its backward pass.
+    their pass; what of it was not kept begins with the layer's moment in the backward pass. Logits live from the last
+    layer's moment of the head's forward pass to the first of its backward pass.
     """
     moments = layers + 1
     phase, chunk, microbatch = (part[stage] for part in (order.phase, order.chunk, order.microbatch))
@@ -63,11 +64,12 @@ def lifetimes(order: Order, held: Held, stage: int, layers: int) -> Lifetimes:
         if phase[at] == FORWARD:
             back, end = begins[one], gone[one]
             kept, waits = held.activations[stage, which] / layers, held.waiting[stage, which] / layers
-            split = end > back + moments
+            waits = waits if end > back + moments else 0.0
             for layer in range(layers):
                 done = back + layers - layer + 1
-                block(kept - waits * split, start + layer, done)
-                block(waits * split, start + layer, end)
+                block(max(kept - waits, 0.0), start + layer, done)
+                block(min(kept, waits), start + layer, end)
+                block(max(waits - kept, 0.0), done - 1, end)
             if order.place[stage, which] == head:
                 block(float(held.logits[stage]), start + layers, back + 1)
         elif phase[at] in (BACKWARD, INPUT):

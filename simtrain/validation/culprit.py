@@ -26,8 +26,9 @@ Array = NDArray[np.float64]
 OVERLAP: Final = 0.5
 """How far (standard deviation of the logarithm) exposed communication may lie off through its assumed overlap: a
 judgement, as half of it more or less shows at most stated shares."""
-STATED: Final = {"bubble": 0.25, "step overhead": 1.0}
-"""The same of terms no number is fitted to, judgements: idling is as wide as a rate, host time a step as a duration."""
+STATED: Final = {"bubble": 0.25, "step overhead": 1.0, "activation copies": 1.0}
+"""The same of terms no number is fitted to, judgements: idling is as wide as a rate, host time a step and copies as a
+duration."""
 RATES: Final = {
     "matmul": ("matmul", "matmul_rate"),
     "attention": ("attention",),

@@ -1,6 +1,6 @@
 """Memory plans: what a cap costs in time, and what is done with which tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +11,11 @@ from rich.text import Text
 from simtrain.errors import Problem, WrongInput
 from simtrain.search.memory import Layout, Planned
 from simtrain.search.memory_front import Front, Peak, Worth
+from simtrain.spec import load
 from simtrain.spec.job import Job
+from simtrain.spec.library import names
 from simtrain.spec.memory_plan import MemoryPlan
-from simtrain.spec.memory_policy import Action
+from simtrain.spec.memory_policy import ACTIONS
 from simtrain.views.document import FORMAT_VERSION
 from simtrain.views.format import gib, percent, seconds
 from simtrain.views.layout import layout as written
@@ -29,7 +31,7 @@ def memory_document(
     gains: Worth | None,
     moment: Peak | None,
     cap: float,
-    allowed: Sequence[Action],
+    allowed: Sequence[str],
 ) -> dict[str, Any]:
     """The trade-off of one layout as plain data."""
     return {
@@ -40,6 +42,7 @@ def memory_document(
         "kept_bytes": layout.peak,
         "kept_step_time_s": layout.base.step.seconds,
         "least_cap_bytes": None if front is None else front.least,
+        "host_full": gains is not None and gains.host_full,
         "points": [] if front is None else [_point(one) for one in front.points],
         "within_cap": None if within is None else _point(within),
         "peak": None
@@ -94,7 +97,8 @@ def print_memory(console: Console, job: Job, document: dict[str, Any]) -> None:
         console.print(
             Text(f"Nothing keeps {gib(cap)}: the least is {gib(least)}, {gib(least - cap)} more.", style="red")
         )
-        console.print("would make it fit: a higher --memory-cap, more kinds of --allow, or another layout")
+        for hint in _ways_out(job, least, document["allowed"]):
+            console.print(f"would make it fit: {hint}")
         return
     console.print(Text(f"Within {gib(cap)}: {seconds(within['step_time_s'])} a step", style="bold"))
     memory = within["plan"]["memory"] or {"stages": []}
@@ -110,13 +114,30 @@ def print_memory(console: Console, job: Job, document: dict[str, Any]) -> None:
     console.print(
         f"with a place planned for every tensor: {gib(peak['packed_bytes'])} ({gib(peak['live_bytes'])} alive at once)"
     )
-    if not (gain["one_gib_more"] or gain["one_gb_per_s_more_to_host"]):
-        console.print("binds: nothing; more memory or a faster link to the host gain nothing")
-        return
+    binding = {
+        "device memory": gain["one_gib_more"] > 0,
+        "the link to the host": gain["one_gb_per_s_more_to_host"] > 0,
+        "host memory": document["host_full"],
+    }
+    binds = [name for name, does in binding.items() if does]
     console.print(
-        f"binds: memory; one GiB more gains {seconds(gain['one_gib_more'])} a step, "
+        f"binds: {', '.join(binds) or 'nothing'}; one GiB more gains {seconds(gain['one_gib_more'])} a step, "
         f"one GB/s more to the host {seconds(gain['one_gb_per_s_more_to_host'])}"
     )
+
+
+def _ways_out(job: Job, least: float, allowed: list[str]) -> Iterator[str]:
+    """What to change, or to buy, for a layout that needs `least` bytes."""
+    if least <= job.cluster.device.memory.value:
+        yield f"a cap of {gib(least)}, which the device has"
+    else:
+        devices = map(load.device, names(load.DEVICES))
+        larger = sorted((device.memory.value, device.title) for device in devices if device.memory.value >= least)
+        if larger:
+            yield f"devices with at least as much memory as {larger[0][1]}"
+    missing = [action for action in ACTIONS if action not in allowed] if set(allowed) <= set(ACTIONS) else []
+    if missing:
+        yield f"--allow {','.join([*allowed, *missing])}"
 
 
 def _treatment(point: dict[str, Any]) -> str:

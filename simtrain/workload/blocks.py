@@ -1,16 +1,15 @@
-"""The blocks of a transformer as operations: one layer's attention and feed-forward, embedding, head and loss.
+"""A layer of a transformer as operations: attention and feed-forward.
 
 Saved bytes follow Korthikanti et al. (arXiv 2205.05198) section 4: every tensor a backward op reads, once.
 """
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from simtrain.spec.tensors import TensorName
 from simtrain.workload import adapters, passes
-from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Message, Op, Saved, Values, both_ways
+from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Op, Saved, Values, both_ways
 from simtrain.workload.shard import Array, Shard
 from simtrain.workload.strategies import context, expert, tensor
 
@@ -18,9 +17,6 @@ SOFTMAX_ROWS: Final = 4
 """Multiple that Megatron-LM's fused softmax wants of a rank's sequences x heads (megatron/model/fused_softmax.py,
 is_kernel_available; recalled, not opened)."""
 Part = tuple[tuple[Op, ...], Saved]
-ALIGNMENT: Final = 16
-"""Bytes at whose multiples the rows of a tensor-core operand start (NVIDIA, "Matrix Multiplication Background User's
-Guide", requirements to use tensor cores)."""
 
 
 def _norm(shard: Shard, name: str) -> Part:
@@ -237,64 +233,3 @@ def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
     ops = adapters.needed(shard.job, (op for part, _ in parts for op in part))
     input_size = shard.sequence_tokens * model.hidden * shard.job.precision.activation_bytes
     return Block("moe" if moe else "dense", ops, saved, input_size)
-
-
-def embedding(shard: Shard) -> Block:
-    """Token lookup, summed over the vocabulary shards of the tensor axis."""
-    plans, size = shard.plans, shard.hidden_size
-    ones, parallel = np.ones_like(plans.tp), 1.0 * (plans.tp > 1)
-    reduced = Message("all_reduce", "tensor", size, plans.tp, ones, parallel * (1 - plans.sp))
-    scattered = Message("reduce_scatter", "tensor", size, plans.tp, ones, parallel * plans.sp)
-    gathered = Message("all_gather", "tensor", size, plans.tp, ones, parallel * plans.sp)
-    ops = (
-        *both_ways("embedding", "embedding", Elementwise(2 * size, 2 * size)),
-        Op("embedding reduce", "embedding", "forward", reduced),
-        Op("embedding scatter", "embedding", "forward", scattered),
-        Op("embedding gather backward", "embedding", "backward", gathered),
-    )
-    if shard.job.frozen:
-        ops = tuple(op for op in ops if op.phase == "forward")
-    return Block("embedding", ops, Saved({}, 0.0), np.zeros(len(plans)))
-
-
-def head(shard: Shard) -> Block:
-    """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3).
-
-    Where the stack gathers the logits, every tensor rank has the loss of all of them. Holds the copies of the logits at
-    the loss or, after it, their gradient and that of the head's weights.
-    """
-    job, plans = shard.job, shard.plans
-    stack = job.stack
-    vocabulary = shard.vocabulary
-    aligned = vocabulary * job.precision.activation_bytes % ALIGNMENT == 0
-    whole = stack.logits_gathered.value
-    columns = vocabulary * np.where(whole, plans.tp, 1)
-    logits = shard.tokens * columns * stack.logits_bytes.value
-    returning = shard.tokens * columns * job.precision.activation_bytes
-    size = shard.sequence_tokens * job.model.hidden * job.precision.activation_bytes
-    ones = np.ones_like(plans.tp)
-    parallel = 1.0 * (plans.tp > 1)
-    reduced = Message("all_reduce", "tensor", 4 * shard.tokens, plans.tp, ones, 3.0 * parallel * (not whole))
-    collected = Message("all_gather", "tensor", returning, plans.tp, ones, parallel * whole)
-    gathered = Message("all_gather", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
-    again = replace(gathered, times=gathered.times * stack.messages.gathered_again.value)
-    returned = Message("all_reduce", "tensor", shard.hidden_size, plans.tp, ones, parallel * (1 - plans.sp))
-    scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
-    product = Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True, aligned=aligned)
-    ops = (
-        *both_ways("final norm", "norm", Elementwise(2 * size, 3 * size)),
-        *both_ways("logits", "loss", product),
-        *both_ways("loss", "loss", Elementwise(4 * logits, 2 * logits)),
-        Op("loss reduce", "loss", "forward", reduced),
-        Op("logits gather", "loss", "forward", collected),
-        Op("head gather", "loss", "forward", gathered),
-        Op("head gather backward", "loss", "backward", again),
-        Op("head reduce backward", "loss", "backward", returned),
-        Op("head scatter backward", "loss", "backward", scattered),
-    )
-    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * (not job.frozen)
-    loss = logits * stack.loss_copies.value
-    gradient = returning + vocabulary * job.model.hidden * stack.head_gradient.value
-    return Block(
-        "head", adapters.needed(job, ops), Saved({"loss": size + output + np.maximum(loss, gradient)}, 0.0), size
-    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
-from simtrain.workload import blocks
+from simtrain.workload import blocks, ends
 from simtrain.workload.op import Block
 from simtrain.workload.shard import Shard
 from simtrain.workload.strategies.pipeline import Layout, layout
@@ -110,8 +110,8 @@ def program(job: Job, plans: PlanTable, fused_attention: bool) -> Program:
             spread=shapes,
             dense=blocks.layer(shard, False, fused_attention) if model.moe_layers < model.layers else None,
             moe=blocks.layer(shard, True, fused_attention) if model.moe_layers else None,
-            embedding=blocks.embedding(shard),
-            head=blocks.head(shard),
+            embedding=ends.embedding(shard),
+            head=ends.head(shard),
         ),
         stages=StatePart(sharded, held, states(job, sharded.rows, held)),
         hop_size=np.where(plans.pp > 1, per_rank, 0.0),

@@ -184,6 +184,12 @@ def exchanges(plans: PlanTable) -> Stages:
     return np.stack([end, inner, inner, end])
 
 
+def stage_layers(job: Job, plans: PlanTable) -> list[int]:
+    """Layers of every stage of the first of `plans`, embedding and head not counted."""
+    found = layout(job, plans)
+    return [int(layers) for layers in np.repeat(found.layers[:, 0], found.count[:, 0].astype(np.int64))]
+
+
 RULES = (
     Rule(
         "every stage holds a layer",

@@ -1,5 +1,6 @@
 """The program of one stage: never worse than plain choices, exact on small cases, monotone in memory."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -19,7 +20,7 @@ GAP = 1 + 1e-4
 def case(seed: int, layers: int, used: tuple[TensorName, ...] = TENSORS, room: float = 0.5) -> StageCase:
     """Random sizes and seconds; `room`: share of everything kept."""
     draw = np.random.default_rng(seed)
-    there = np.array([name in used and name != "loss" for name in TENSORS])
+    there = np.array([name in used and name not in ("head", "loss") for name in TENSORS])
     layer = draw.uniform(0.05, 1.0, len(TENSORS)) * there
     size = layers * layer
     again = draw.uniform(0.01, 0.5, len(TENSORS)) * layers * there
@@ -31,7 +32,7 @@ def case(seed: int, layers: int, used: tuple[TensorName, ...] = TENSORS, room: f
         rebuilt=layer * draw.uniform(0.2, 1.0),
         again=again,
         narrowed=0.02 * size,
-        ratio=0.52,
+        ratio=np.full(len(TENSORS), 0.52),
         away=(draw.uniform(0.05, 0.5), draw.uniform(0.05, 0.5)),
         passes=(float(again.sum()), 2 * float(again.sum())),
         in_flight=in_flight,
@@ -93,16 +94,20 @@ def test_more_memory_never_costs_time(seed: int, room: float, more: float) -> No
 
 
 def test_what_is_not_allowed_is_not_done() -> None:
-    of = case(3, 8, room=0.5)
+    of = case(3, 8, room=0.8)
     assert all(not how.offload and not how.quantise for how in solve(of, free(("recompute",))).tensors.values())
     assert all(not how.recompute for how in solve(of, free(("cpu", "quantise"))).tensors.values())
     assert solve(of, free(())) is None
     assert solve(case(3, 8, room=1.0), free(())).tensors == {}
 
 
-def test_a_full_host_keeps_tensors_here() -> None:
-    from dataclasses import replace
+def test_a_stage_without_layers_fits_or_does_not() -> None:
+    empty = replace(case(3, 8), layers=0, size=np.zeros(len(TENSORS)), room=1.0)
+    assert solve(empty, free(ACTIONS)).tensors == {}
+    assert solve(replace(empty, room=-1.0), free(ACTIONS)) is None
 
+
+def test_a_full_host_keeps_tensors_here() -> None:
     of = replace(case(5, 8, room=0.6), host_room=0.0)
     assert all(not how.offload for how in solve(of, free(ACTIONS)).tensors.values())
 

@@ -6,7 +6,7 @@ from jobs import job
 
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
-from simtrain.workload import adapters, blocks
+from simtrain.workload import adapters, blocks, ends
 from simtrain.workload.op import Block, GroupedMatmul, Matmul
 from simtrain.workload.program import program
 from simtrain.workload.shard import Shard
@@ -80,5 +80,5 @@ def test_inputs_that_only_a_weight_gradient_reads_are_not_kept() -> None:
 
 def test_nothing_below_the_first_adapter_has_a_gradient() -> None:
     asked = Shard(frozen(job("llama-2-70b")), PlanTable.of([Plan(tp=4, sp=True)]))
-    assert not blocks.embedding(asked).phase("backward")
-    assert [op.name for op in blocks.head(asked).ops].count("logits backward") == 1
+    assert not ends.embedding(asked).phase("backward")
+    assert [op.name for op in ends.head(asked).ops].count("logits backward") == 1

@@ -12,7 +12,7 @@ from simtrain.spec import load
 from simtrain.spec.base import Fact
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
-from simtrain.workload import blocks, passes
+from simtrain.workload import blocks, ends, passes
 from simtrain.workload.op import Attention, Block, Elementwise, GroupedMatmul, Matmul, Message, Phase
 from simtrain.workload.shard import Shard
 
@@ -324,7 +324,7 @@ def test_context_ranks_share_flops_and_saved_bytes(ring: int, head: int) -> None
 
 
 def head(asked: Job, **degrees: Any) -> Block:
-    return blocks.head(Shard(asked, PlanTable.of([Plan(**degrees)])))
+    return ends.head(Shard(asked, PlanTable.of([Plan(**degrees)])))
 
 
 def test_head_holds_the_logits_of_its_vocabulary_slice() -> None:
