@@ -1,6 +1,7 @@
 """`simtrain report`: a plan file as a page people read."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,6 +22,7 @@ Exit codes: 0 written, 2 wrong input."""
 
 NEXT: Final = {
     "simulate": "simtrain simulate {plan} --rank {rank} --timeline",
+    "memory": "simtrain memory {plan} --rank {rank}",
     "trace": "simtrain trace {plan} --rank {rank} -o step.json",
     "explain": "simtrain explain {plan} --rank {rank}",
     "export": "simtrain export {plan} --rank {rank} --to megatron-lm -o run",
@@ -53,6 +55,6 @@ def report(
     if problems:
         raise WrongInput(problems)
     known = getattr(context.parent.command if context.parent else None, "commands", {})
-    commands = [line.format(plan=plan, rank=rank) for verb, line in NEXT.items() if verb in known]
+    commands = [line.format(plan=shlex.quote(str(plan)), rank=rank) for verb, line in NEXT.items() if verb in known]
     write_pieces(out, pieces(job, ranked, front, int(rank), commands))
     note(f"wrote {out}; open it in a browser")

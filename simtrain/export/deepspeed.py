@@ -119,6 +119,8 @@ def read(text: str) -> Imported:
     given = flat(data)
     remarks = [f"{name} is auto: your script decides, state it here" for name in HEARD if given.get(name) == "auto"]
     stated = {name: value for name, value in given.items() if name in HEARD and value != "auto"}
+    if stated.get("zero_optimization.mics_shard_size") == -1:
+        del stated["zero_optimization.mics_shard_size"]
     counted = [name for name in HEARD if not name.endswith((".enabled", ".device"))]
     problems = [
         Problem(name, stated[name], "must be a whole number")
@@ -129,8 +131,16 @@ def read(text: str) -> Imported:
     if len(formats) > 1:
         problems.append(Problem("bf16.enabled fp16.enabled", None, "name two number formats", "switch one off"))
     stage = stated.get("zero_optimization.stage", 0)
-    weights = stated.get("zero_optimization.offload_param.device", "none") != "none"
-    moments = stated.get("zero_optimization.offload_optimizer.device", "none") != "none"
+    weights, moments = (
+        stated.get(f"zero_optimization.offload_{state}.device") not in (None, "none")
+        for state in ("param", "optimizer")
+    )
+    if weights and not moments:
+        remarks.append("offload_param alone is taken as offload of all states: simtrain keeps them together")
+    if "nvme" in (stated.get(f"zero_optimization.offload_{state}.device") for state in ("param", "optimizer")):
+        remarks.append("states on nvme are taken as in host memory: simtrain does not price drives for states")
+    if not formats and "auto" in (given.get("bf16.enabled"), given.get("fp16.enabled")):
+        remarks.append("a number format that is auto is taken as off, fp32: state --precision")
     if weights and stage != 3:
         rule = "is for stage 3, where weights are sharded"
         problems.append(Problem("zero_optimization.offload_param", None, rule, "say stage 3, or leave it out"))

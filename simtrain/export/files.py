@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import tomli_w
@@ -9,19 +10,27 @@ import tomli_w
 from simtrain.export import accelerate, deepspeed, megatron_lm, torchtitan
 from simtrain.export.settings import Settings, Value, nested
 from simtrain.spec.job import Job
+from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.plan import Plan
 
 TRAINERS: Final[dict[str, Callable[[Job, Plan], Settings]]] = {
     trainer.NAME: trainer.settings for trainer in (megatron_lm, torchtitan, deepspeed, accelerate)
 }
 RENDEZVOUS: Final = '--rdzv-id "${JOB_ID:-simtrain}" --rdzv-backend c10d --rdzv-endpoint "${HEAD:-localhost}:29500"'
+MEMORY: Final = (
+    "the memory plan: which tensors are made again, moved or narrowed, stage by stage (see the plan file); "
+    "without it everything is kept, which takes more memory than predicted"
+)
 DATA: Final = "--mock-data --tokenizer-type NullTokenizer"
 """What stands for data until the user names theirs (Megatron-LM)."""
 
 
 def settings(trainer: str, job: Job, plan: Plan) -> Settings:
     """A plan in the terms of one of TRAINERS."""
-    return TRAINERS[trainer](job, plan)
+    told = TRAINERS[trainer](job, plan)
+    if plan.memory is None or plan.memory == MemoryPlan():
+        return told
+    return replace(told, lost=(*told.lost, MEMORY))
 
 
 def arguments(told: Settings) -> list[str]:
@@ -40,7 +49,8 @@ def files(trainer: str, job: Job, plan: Plan) -> dict[str, str]:
     told = settings(trainer, job, plan)
     configuration, program = _configuration(trainer, told, plan)
     nodes, each = job.devices // job.node_devices, job.node_devices
-    run = f"{_launcher(trainer, nodes, each)} \\\n    {program}"
+    serial = trainer == "megatron-lm" and "--use-megatron-fsdp" not in told.values
+    run = f"{_launcher(trainer, nodes, each, serial)} \\\n    {program}"
     return {
         **configuration,
         "launch.sh": _script(nodes, run),
@@ -76,11 +86,12 @@ cd "$(dirname "$0")"
 """
 
 
-def _launcher(trainer: str, nodes: int, each: int) -> str:
+def _launcher(trainer: str, nodes: int, each: int, serial: bool) -> str:
+    """`serial`: kernels start in the order they were issued; Megatron-LM wants it, but for its FSDP."""
     if trainer == "accelerate":
         rank = '--machine_rank "${NODE_RANK:-0}" --main_process_ip "${HEAD:-localhost}" --main_process_port 29500'
         return f"accelerate launch --config_file accelerate.json {rank}"
-    device = "CUDA_DEVICE_MAX_CONNECTIONS=1 " if trainer == "megatron-lm" else ""
+    device = "CUDA_DEVICE_MAX_CONNECTIONS=1 " if serial else ""
     return f'{device}torchrun --nnodes {nodes} --nproc-per-node {each} --node-rank "${{NODE_RANK:-0}}" {RENDEZVOUS}'
 
 

@@ -77,6 +77,9 @@ def _laid(imported: Imported, layout: dict[str, Any], job: Job) -> tuple[dict[st
     told = imported.layout | layout
     remarks = []
     number = {name: int(text) for name, text in told.items() if isinstance(text, str) and text.isdecimal()}
+    zeros = [name for name in (*AXES, "micro_batch") if number.get(name) == 0]
+    if zeros:
+        raise WrongInput([Problem(f"--{name}", 0, "must be at least 1", "write 1 or leave it out") for name in zeros])
     tp, pp = number.get("tp", 1), number.get("pp", 1)
     ranks = max(job.devices // (tp * pp), 1)
     chunk, every = told.pop("layers_per_chunk", None), told.pop("full_every", 0)

@@ -109,7 +109,10 @@ def _layout(stated: Given, numbers: Numbers, remarks: list[str]) -> tuple[dict[s
     zero = 1 if "--use-distributed-optimizer" in stated else 0
     strategies = {name: row for row, name in SHARDING.items()} | {"optim": 1, "no_shard": 0}
     if "--use-megatron-fsdp" in stated:
-        zero = strategies.get(stated.get("--data-parallel-sharding-strategy", "no_shard"), zero)
+        strategy = stated.get("--data-parallel-sharding-strategy", "no_shard")
+        if strategy not in strategies:
+            remarks.append(f"--data-parallel-sharding-strategy {strategy} is not known: zero {zero} is predicted")
+        zero = strategies.get(strategy, zero)
     recompute, layers = _recomputed(stated, numbers, vpp, remarks)
     layout = {
         "tp": tp,
@@ -149,6 +152,13 @@ def _chunks(numbers: Numbers, pp: int) -> int:
 
 def _recomputed(stated: Given, numbers: Numbers, vpp: int, remarks: list[str]) -> tuple[str, int]:
     granularity = stated.get("--recompute-granularity", "")
+    if "--recompute-modules" in stated:
+        remarks.append(
+            f"--recompute-modules {stated['--recompute-modules']}: the stack's own selection is predicted, "
+            "state a --stack that rebuilds these"
+        )
+    if stated.get("--recompute-method") == "uniform" and stated.get("--recompute-num-layers", "1") != "1":
+        remarks.append("--recompute-method uniform is predicted with groups of one layer")
     if "--recompute-method" in stated and not granularity:
         remarks.append(
             "--recompute-method alone recomputes in full, as in 2021; today it needs --recompute-granularity full"

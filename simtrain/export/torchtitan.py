@@ -138,6 +138,15 @@ def read(text: str) -> Imported:
         for name in counted
         if name in given and name not in numbers
     ]
+    problems += [
+        Problem(name, numbers[name], "must be at least 1", "write 1 or leave it out")
+        for name in counted
+        if name in numbers and numbers[name] < 1 and numbers[name] != -1
+    ]
+    if numbers.get("training.local_batch_size", 1) < 1:
+        problems.append(
+            Problem("training.local_batch_size", numbers["training.local_batch_size"], "must be at least 1")
+        )
     layout, replicas, remarks = _layout(given, numbers, names, problems)
     flavour = [given.get("model.name", "llama3"), given.get("model.flavor")]
     known = {name: entry for name, entry in names["models"].items() if entry == flavour}
@@ -192,7 +201,7 @@ def _layout(
     sharded = shard != 1 or degree("context_parallel_degree") > 1
     word = given.get("parallelism.pipeline_parallel_schedule", "1F1B")
     schedules = {title: name for name, title in names["schedules"].items()}
-    if pp > 1 and word not in schedules:
+    if pp > 1 and str(word) not in schedules:
         known = ", ".join(schedules)
         problems.append(Problem("parallelism.pipeline_parallel_schedule", word, "is not known", f"known: {known}"))
     mode = given.get("activation_checkpoint.mode", "selective")
@@ -218,7 +227,7 @@ def _layout(
         "recompute": "none" if every else mode,
         "full_layers": 0,
         "offload": "all" if given.get("training.enable_cpu_offload") is True else "none",
-        "schedule": schedules.get(word) if pp > 1 else "1f1b",
+        "schedule": schedules.get(str(word)) if pp > 1 else "1f1b",
     }
     if numbers.get("training.global_batch_size", -1) < 1 and micro:
         layout["accumulation"] = max(batch // micro, 1)

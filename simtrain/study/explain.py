@@ -92,9 +92,10 @@ def explain(
     on = machine(job)
     larger, endless = with_memory(job, GIB), with_memory(job, UNLIMITED)
     leading = [_leading(each, progress) for each in (job, larger, endless)]
-    known = unique(PlanTable.concatenate([PlanTable.of([plan]), *leading]))
-    mine = _row_of(known, plan)
-    memory = [plan.memory if row in mine else None for row in range(len(known))]
+    known = unique(PlanTable.concatenate(leading))
+    mine = np.array([len(known)])
+    known = PlanTable.concatenate([known, PlanTable.of([plan])])
+    memory = [*[None] * (len(known) - 1), plan.memory]
     now, made = exact(job, known, on, memory=memory)
     best = _best(now)
     unlimited = _best(replace(now, capacity=UNLIMITED))
@@ -166,11 +167,3 @@ def _best(evaluated: Estimate) -> Best | None:
         return None
     row = int(good[evaluated.step_time[good].argmin()])
     return Best(evaluated.plan(row), float(evaluated.step_time[row]), float(evaluated.memory.total[row]))
-
-
-def _row_of(plans: PlanTable, plan: Plan) -> np.ndarray:
-    same = [
-        column == wanted
-        for column, wanted in zip(vars(plans).values(), vars(PlanTable.of([plan])).values(), strict=True)
-    ]
-    return np.flatnonzero(np.all(same, axis=0))

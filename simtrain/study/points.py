@@ -48,6 +48,11 @@ def points(base: Request, axes: Sequence[tuple[str, Iterable[str]]]) -> list[Poi
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
+    problems += [Problem("--vary", name, "is not known", nearest(name, FIELDS)) for name in names if name not in FIELDS]
+    axes = [(name, tuple(values)) for name, values in axes]
+    problems += [
+        Problem("--vary", name, "names no values", "write it like gpus=64..4096") for name, values in axes if not values
+    ]
     combined = list(product(*(tuple(values) for _, values in axes)))
     if len(combined) > MOST:
         problems.append(Problem("--vary", f"{len(combined):,} points", f"are more than {MOST:,}"))

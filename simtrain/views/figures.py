@@ -137,7 +137,7 @@ def timeline_figure(replay: Replayed) -> str:
 def front_figure(front: Estimate, costs: Sequence[float | None], chosen: Estimate) -> str:
     """Step time against memory of the plans no other beats in both."""
     drawn = plot.Figure()
-    plans = [front.plans.plan(row) for row in range(len(front.plans))]
+    plans = [front.plan(row) for row in range(len(front.plans))]
     drawn.add_scatter(
         x=front.memory.total / GIB,
         y=front.step_time / front.plans.global_batch * 1e3,
@@ -156,7 +156,7 @@ def front_figure(front: Estimate, costs: Sequence[float | None], chosen: Estimat
         mode="markers",
         name="this plan",
         marker=star,
-        hovertemplate=f"{layout(chosen.plans.plan(0))}<extra></extra>",
+        hovertemplate=f"{layout(chosen.plan(0))}<extra></extra>",
     )
     drawn.add_vline(x=front.capacity / GIB, line={"dash": "dot", "color": "#c0504d"})
     drawn.update_xaxes(title="GiB of the fullest device")

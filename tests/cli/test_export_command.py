@@ -188,3 +188,61 @@ def test_batches_that_do_not_multiply(run: Run) -> None:
 def test_what_the_catalog_has_not_is_said(run: Run, flags: str) -> None:
     text = f"{SMALL} --bf16 --use-distributed-optimizer {flags} --global-batch-size 64"
     assert "is taken" in run("simulate", "--from", "megatron-lm", text, *HERE).out
+
+
+@pytest.mark.parametrize("trainer", ["megatron-lm", "torchtitan", "deepspeed", "accelerate"])
+def test_a_memory_plan_no_trainer_can_be_told_is_noted(run: Run, plan: dict, trainer: str) -> None:
+    chosen = plan["plans"][0]["plan"]
+    tensors = {"normed": {"recompute": 1}}
+    chosen |= {
+        "recompute": "none",
+        "full_layers": 0,
+        "memory": {"stages": [{"first": 0, "last": 0, "tensors": tensors}]},
+    }
+    Path("treated.json").write_text(json.dumps(plan))
+    assert run("export", "treated.json", "--to", trainer, "-o", "run").code == 0
+    assert "the memory plan" in Path("run/NOTES.md").read_text()
+
+
+@pytest.mark.parametrize(("zero", "serial"), [("1", True), ("3", False)])
+def test_fsdp_of_megatron_starts_kernels_as_it_likes(run: Run, zero: str, serial: bool) -> None:
+    layout = ("--tp", "2", "--sp", "--zero", zero)
+    answer = json.loads(run("simulate", *JOB, *layout, "--json").out)
+    Path("one.json").write_text(json.dumps(answer))
+    assert run("export", "one.json", "--to", "megatron-lm", "-o", "run").code == 0
+    assert ("CUDA_DEVICE_MAX_CONNECTIONS=1" in Path("run/launch.sh").read_text()) == serial
+
+
+@pytest.mark.parametrize(
+    ("trainer", "text", "said"),
+    [
+        ("torchtitan", "[parallelism]\ntensor_parallel_degree = 0\n", "must be at least 1"),
+        ("torchtitan", "[training]\nlocal_batch_size = -1\n", "must be at least 1"),
+        (
+            "torchtitan",
+            '[parallelism]\npipeline_parallel_degree = 2\npipeline_parallel_schedule = ["x"]\n',
+            "is not known",
+        ),
+    ],
+)
+def test_degrees_and_names_that_cannot_be(run: Run, trainer: str, text: str, said: str) -> None:
+    Path("file.toml").write_text(text)
+    outcome = run("simulate", "--from", trainer, "file.toml", "llama-3-8b", *HERE)
+    assert outcome.code == 2
+    assert said in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("zero", "said"),
+    [
+        ({"stage": 3, "offload_param": {"device": "cpu"}}, "taken as offload of all states"),
+        (
+            {"stage": 3, "offload_param": {"device": "nvme"}, "offload_optimizer": {"device": "nvme"}},
+            "as in host memory",
+        ),
+    ],
+)
+def test_deepspeed_offload_that_is_read_otherwise_is_said(run: Run, zero: dict, said: str) -> None:
+    Path("ds.json").write_text(json.dumps({"train_micro_batch_size_per_gpu": 1, "zero_optimization": zero}))
+    outcome = run("simulate", "--from", "deepspeed", "ds.json", "llama-3-8b", *HERE)
+    assert said in " ".join((outcome.out + outcome.err).split())

@@ -64,3 +64,9 @@ def test_what_is_wrong_anywhere_is_said_once() -> None:
 def test_twice_the_same_axis() -> None:
     with pytest.raises(WrongInput, match="varied twice"):
         points(BASE, [("gpus", ("8",)), ("gpus", ("16",))])
+
+
+@pytest.mark.parametrize(("axes", "said"), [([("gpu", ["4"])], "is not known"), ([("gpus", [])], "names no values")])
+def test_axes_given_from_python_are_checked(axes: list, said: str) -> None:
+    with pytest.raises(WrongInput, match=said):
+        points(Request(model="llama-3-8b", cluster="dgx-h100"), axes)
