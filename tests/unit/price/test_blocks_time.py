@@ -27,7 +27,7 @@ from simtrain.spec.hardware import Checks
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.validation.fabric import with_checks
-from simtrain.workload import blocks, passes
+from simtrain.workload import blocks, ends, passes
 from simtrain.workload.op import Block, Elementwise, Matmul, Message, Op, Saved
 from simtrain.workload.shard import Shard
 
@@ -229,7 +229,7 @@ def test_a_slower_recipe_slows_the_narrow_products_only() -> None:
 
 
 def head_of(asked: Job) -> Block:
-    return blocks.head(Shard(asked, PlanTable.of([Plan()])))
+    return ends.head(Shard(asked, PlanTable.of([Plan()])))
 
 
 def test_a_capped_clock_slows_products_and_attention() -> None:
