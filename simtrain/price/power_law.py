@@ -64,8 +64,8 @@ def largest_clock(device: Device) -> Fact[Frequency]:
 def law_curve(device: Device, seconds: Array) -> Curve:
     """The curve of a pass that takes `seconds` at the largest clock, by category (price.blocks.CATEGORIES).
 
-    The device's power limit is the most a pass draws: clocks whose power by the law is above it are throttled to the one
-    that draws it, at which kernels were timed.
+    The device's power limit is the most a pass draws: clocks that would draw more by the law are throttled to the one
+    that draws just that, at which kernels were timed.
     """
     law, clock = power_law(device), clocks(device)
     limit, blocking = device.power_limit.value, blocking_power(device)
