@@ -88,8 +88,8 @@ def energy_plan(
 
     `deadline` is the step of a straggler (T' in arXiv 2312.06902). As there, no clocks make a step longer than that of
     least energy (T*), and it then waits: the same length for every grain.
-    `cap`: W a device may draw. WrongInput where the deadline is before the fastest step, the cap not above waiting power,
-    or the schedule never flushes.
+    `cap`: W a device may draw. WrongInput where the deadline is before the fastest step, the cap is not above waiting
+    power, or the schedule never flushes.
     """
     if plan.schedule == "no-flush":
         rule = "has steps that never end: no step's energy is told apart"
