@@ -1,8 +1,8 @@
 """Perseus's published savings (SOSP 2024, arXiv 2312.06902) from its measured profiles and runs.
 
 Tables 3 and 4 are not recomputed: no curves by clock of those models are published, only passes at the largest clock.
-With A40's fitted law in their place table 3's savings come to 6 to 10 % where passes are all matmul, to 9 to 13 % where a
-fifth of them waits for memory; 16 to 29 % are published.
+With A40's fitted law in their place table 3's savings come to 6 to 10 % where passes are all matmul, to 9 to 13 % where
+a fifth of them waits for memory; 16 to 29 % are published.
 """
 
 from typing import Any
