@@ -1,7 +1,10 @@
 """A plan's energy: measured profiles where they are, bounds, late clocks, waiting for stragglers."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from simtrain.errors import WrongInput
 from simtrain.price.curve import Curve
@@ -11,11 +14,13 @@ from simtrain.search.tradeoff import Tradeoff
 from simtrain.spec.load import device
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
+from simtrain.study.bill import rates
 from simtrain.study.energy import EnergyPlan, energy_plan
 from simtrain.study.shift import cleanest_start
 from simtrain.timeline.build import build
 from simtrain.timeline.order import NONE, Order
 from simtrain.timeline.schedules import gpipe, one_f_one_b
+from simtrain.views.energy import energy_document, print_energy
 from tests.pipelines import costs
 
 
@@ -103,6 +108,12 @@ def test_late_clocks_keep_the_deadline_or_it_is_said(found: EnergyPlan) -> None:
         assert setting.seconds <= of.deadline * (1 + 1e-6)
     tight = energy_plan(found.job, found.plan)
     assert tight.chosen.late == pytest.approx(tight.chosen.seconds - tight.deadline, rel=1e-3)
+    assert tight.chosen.late > 0
+    document = energy_document(tight, rates(tight.job, None, None, None, None), "pass")
+    assert document["clocks"]["pass"]["late_s"] == tight.chosen.late
+    console = Console(file=io.StringIO(), width=120, record=True)
+    print_energy(console, tight, document)
+    assert "beyond the deadline, as new clocks come late: pass" in console.export_text()
 
 
 def one_stage(drawn: Order, curve_of: CurveOf) -> Tradeoff:
