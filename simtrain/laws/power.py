@@ -29,7 +29,7 @@ def drawn_share(ratio: Array, floor: float, slope: float) -> Array:
 def throttled_ratio(share: float, floor: float, slope: float) -> float:
     """Clock (of the largest, 1) at which `drawn_share` comes to `share` (1); 1 where it never does.
 
-    `drawn_share` (Mudge 2001, doi 10.1109/2.917539, equation 1) inverted: a board lowers its clock until its limit holds.
+    `drawn_share` (Mudge 2001, doi 10.1109/2.917539, equation 1) inverted: a board keeps its limit by its clock.
     """
     from scipy.optimize import brentq
 
