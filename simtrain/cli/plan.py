@@ -120,7 +120,7 @@ def plan(
     if out is not None and str(out) in (model, cluster):
         problems.append(Problem("--out", str(out), "would overwrite what is read", "name another file"))
     problems.extend(check_writable(out))
-    aim = aimed(problems, objective, deadline, budget, power_cap, grid, tariff)
+    aim = aimed(problems, job, objective, deadline, budget, power_cap, grid, tariff)
     if problems or job is None:
         raise WrongInput(problems)
     if no_offload:

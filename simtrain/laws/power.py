@@ -26,6 +26,18 @@ def drawn_share(ratio: Array, floor: float, slope: float) -> Array:
     return np.asarray(ratio * voltage**2)
 
 
+def throttled_ratio(share: float, floor: float, slope: float) -> float:
+    """Clock (of the largest, 1) at which `drawn_share` comes to `share` (1); 1 where it never does.
+
+    `drawn_share` (Mudge 2001, doi 10.1109/2.917539, equation 1) inverted: a board keeps its limit by its clock.
+    """
+    from scipy.optimize import brentq
+
+    if share >= 1:
+        return 1.0
+    return float(brentq(lambda ratio: float(drawn_share(np.asarray(ratio), floor, slope)) - share, 0.0, 1.0))
+
+
 def slowed(compute: float, rest: float, ratio: Array) -> Array:
     """Seconds at clock `ratio` (of the largest, 1) of a pass with `compute` s bound by the clock and `rest` s not.
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from simtrain.laws.power import drawn_share, slowed
+from simtrain.laws.power import drawn_share, slowed, throttled_ratio
 from simtrain.price.blocks import CATEGORIES
 from simtrain.price.curve import Curve
 from simtrain.price.power_profile import FOLDER
@@ -32,7 +32,7 @@ class PowerLaw(Spec):
     floor: Share
     slope: Annotated[float, Field(ge=0, le=1)]
     full: Annotated[float, Field(gt=0)]
-    """Power at the largest clock over the data sheet's limit."""
+    """Power at the largest clock over the data sheet's limit, were it not throttled."""
     source: str
     evidence: Evidence
 
@@ -64,17 +64,18 @@ def largest_clock(device: Device) -> Fact[Frequency]:
 def law_curve(device: Device, seconds: Array) -> Curve:
     """The curve of a pass that takes `seconds` at the largest clock, by category (price.blocks.CATEGORIES).
 
-    Kernels were timed under the device's power limit, so that is the most a pass draws.
+    The device's power limit is the most a pass draws: clocks that would draw more by the law are throttled to the one
+    that draws just that, at which kernels were timed.
     """
     law, clock = power_law(device), clocks(device)
-    ratio = clock / clock[0]
+    limit, blocking = device.power_limit.value, blocking_power(device)
+    most = law.full * limit - blocking
+    throttled = throttled_ratio((limit - blocking) / most, law.floor, law.slope)
+    ratio = np.minimum(clock / clock[0], throttled)
     compute, memory = (float(sum(seconds[CATEGORIES.index(name)] for name in names)) for names in (CLOCKED, MEMORY))
     waiting = float(seconds.sum()) - compute - memory
-    blocking = blocking_power(device)
-    power = blocking + (min(law.full, 1.0) * device.power_limit.value - blocking) * drawn_share(
-        ratio, law.floor, law.slope
-    )
-    working = slowed(compute, memory, ratio)
+    power = blocking + most * drawn_share(ratio, law.floor, law.slope)
+    working = slowed(compute, memory, ratio / throttled)
     return Curve(clock, working + waiting, power * working + blocking * waiting)
 
 

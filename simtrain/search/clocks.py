@@ -1,7 +1,7 @@
 """A plan's step and the curves of its passes -> a trade-off; and how few clocks a step can do with."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -77,7 +77,7 @@ def coarse(fine: Tradeoff) -> Tradeoff:
 
 
 def staged(fine: Tradeoff) -> Tradeoff:
-    """One clock for all passes of a stage: no clock ever changes."""
+    """One clock for all passes of a stage: no clock ever changes. WrongInput where they share none."""
     chosen = fine.group != NONE
     group = np.full(len(fine.group), NONE)
     group[chosen] = np.unique(fine.graph.rank[chosen], return_inverse=True)[1]
@@ -85,6 +85,10 @@ def staged(fine: Tradeoff) -> Tradeoff:
     for rank in range(int(group.max()) + 1):
         used = np.unique(fine.curve[group == rank]).tolist()
         common = set.intersection(*(set(fine.curves[at].clock.tolist()) for at in used))
+        if not common:
+            rule = "has no clock that all its passes share"
+            hint = "measure forward and backward passes at the same clocks"
+            raise WrongInput([Problem("--profile", f"stage {rank}", rule, hint)])
         for at in used:
             shared[at] = fine.curves[at].take(np.isin(fine.curves[at].clock, list(common)))
     return replace(fine, group=group, curves=tuple(shared))
@@ -120,26 +124,56 @@ def curves(device: Device, costs: Costs, profile: PowerProfile | None, cap: floa
     return curve_of
 
 
-def with_switches(tradeoff: Tradeoff, choice: Index, latency: float) -> tuple[Array, int]:
-    """Seconds of every operation where a new clock comes `latency` s late, and how often clocks change in a step.
+@dataclass(frozen=True)
+class Late:
+    """A step whose new clocks come late."""
 
-    Until it comes a pass runs at the clock before; a step begins with the clock the one before ended with.
+    seconds: Array
+    """Of every operation, shape (operations,)."""
+    joules: float
+    """Of all passes, beyond what stands (see Tradeoff)."""
+    changes: int
+    """How often clocks change in a step."""
+
+
+def with_switches(tradeoff: Tradeoff, choice: Index, latency: float) -> Late:
+    """The step where a new clock comes after `latency` s of passes.
+
+    Until it comes passes run at the clock before, at its joules. A step begins as the one before ended.
     """
-    seconds = tradeoff.seconds(choice)
+    seconds, joules = tradeoff.fixed.copy(), 0.0
     clock = clocks_of(tradeoff, choice)
     changes = 0
     for rank in range(tradeoff.graph.ranks):
         stream = tradeoff.graph.stream(COMPUTE, rank)
-        passes = np.arange(stream.start, stream.stop)[tradeoff.group[stream] != NONE]
-        before = np.roll(clock[passes], 1)
-        for at in np.flatnonzero(clock[passes] != before).tolist():
-            changes += 1
-            options = tradeoff.curves[tradeoff.curve[passes[at]]]
-            part = tradeoff.part[passes[at]]
-            now = part * options.seconds[choice[tradeoff.group[passes[at]]]]
-            late = part * float(np.interp(before[at], options.clock[::-1], options.seconds[::-1]))
-            seconds[passes[at]] += min(latency, late) * (1 - now / late)
-    return seconds, changes
+        passes = [at for at in range(stream.start, stream.stop) if tradeoff.group[at] != NONE]
+        running, wanted, left = (clock[passes[-1]], clock[passes[-1]], 0.0) if passes else (0.0, 0.0, 0.0)
+        for of_this_step in (False, True):
+            for at in passes:
+                if clock[at] != wanted:
+                    wanted, left = clock[at], latency if clock[at] != running else 0.0
+                    changes += of_this_step
+                options, part = tradeoff.curves[tradeoff.curve[at]], tradeoff.part[at]
+                whole = part * np.array(_at(options, wanted))
+                if left > 0:
+                    before = part * np.array(_at(options, running))
+                    share = min(left / before[0], 1.0) if before[0] > 0 else 0.0
+                    left = max(left - before[0], 0.0)
+                    whole = share * before + (1 - share) * whole
+                if left == 0:
+                    running = wanted
+                if of_this_step:
+                    seconds[at] += whole[0]
+                    joules += float(whole[1])
+    return Late(seconds, joules, changes)
+
+
+def _at(options: Curve, clock: float) -> tuple[float, float]:
+    """Seconds and joules at a clock, between those there are."""
+    falling = options.clock[::-1]
+    return float(np.interp(clock, falling, options.seconds[::-1])), float(
+        np.interp(clock, falling, options.joules[::-1])
+    )
 
 
 def clocks_of(tradeoff: Tradeoff, choice: Index) -> Array:

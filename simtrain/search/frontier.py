@@ -42,6 +42,7 @@ class Frontier:
     """Least joules at every deadline, shape (solves,)."""
     slope: Array
     """Watts saved with a longer step, negative, shape (solves,)."""
+    solver: Deadline
 
     def least(self, seconds: float | Array) -> Array:
         """A bound no clocks can beat at that length: the highest of all tangents."""
@@ -55,6 +56,11 @@ class Frontier:
     def at(self, deadline: float) -> Point:
         """The point of least energy that meets a deadline. It must not lie before the first."""
         return min((p for p in self.points if p.seconds <= deadline * (1 + SLACK)), key=lambda p: p.joules)
+
+    def within(self, deadline: float) -> Point:
+        """Like `at`, but solved for just this deadline."""
+        fresh = Rounder(self.tradeoff).point(deadline, self.solver.solve(deadline * (1 + SLACK))[2])
+        return min((fresh, self.at(deadline)), key=lambda p: p.joules)
 
     @property
     def thriftiest(self) -> Point:
@@ -88,7 +94,7 @@ def frontier(tradeoff: Tradeoff, tolerance: float = TOLERANCE, besides: tuple[fl
     rounder = Rounder(tradeoff)
     points = [rounder.point(at, solved[at][2]) for at in deadlines.tolist()]
     bound, slopes = (np.array([solved[at][k] for at in deadlines.tolist()]) for k in (0, 1))
-    return Frontier(tradeoff, undominated(points), deadlines, bound, slopes)
+    return Frontier(tradeoff, undominated(points), deadlines, bound, slopes, solver)
 
 
 def undominated(points: list[Point]) -> tuple[Point, ...]:

@@ -1,9 +1,12 @@
 """A plan's energy: its frontier, the clocks to run at, and what they save."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simtrain.errors import Problem, WrongInput
 from simtrain.estimate import machine
@@ -11,13 +14,16 @@ from simtrain.estimate.replayed import replayed
 from simtrain.price.power_law import blocking_power
 from simtrain.price.power_profile import PowerProfile, matching
 from simtrain.search.clocks import coarse, curves, staged, tradeoff, with_switches
-from simtrain.search.frontier import Frontier, Point, Rounder, frontier
+from simtrain.search.frontier import SLACK, Frontier, Point, Rounder, frontier
 from simtrain.search.tradeoff import Tradeoff
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 
+Array = NDArray[np.float64]
 MOST_PASSES: Final = 4096
 """Passes up to which each gets a clock of its own; larger steps get a clock a group."""
+TRIES: Final = 8
+"""Deadlines solved until late clocks keep the one given."""
 SWITCH: Final = 10e-3
 """Seconds until a new clock is there: assumed, no measurement was found."""
 
@@ -35,6 +41,8 @@ class Setting:
     """Changes of clock in a step, of all stages of one replica."""
     gap: float
     """Joules over the bound of the linear programme at the same length, relative, before late clocks."""
+    late: float
+    """Seconds beyond the deadline, where no clocks were found that keep it although they come late."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +86,14 @@ def energy_plan(
 ) -> EnergyPlan:
     """Find the frontier and the clocks of least energy within `deadline` s (None: no slower than largest clocks).
 
-    `deadline` is the step of a straggler (T' in arXiv 2312.06902); as there, no step gets longer than the thriftiest.
-    `cap`: W a device may draw. WrongInput where the deadline is before the fastest step.
+    `deadline` is the step of a straggler (T' in arXiv 2312.06902). As there, no clocks make a step longer than that of
+    least energy (T*), and it then waits: the same length for every grain.
+    `cap`: W a device may draw. WrongInput where the deadline is before the fastest step, the cap is not above waiting
+    power, or the schedule never flushes.
     """
+    if plan.schedule == "no-flush":
+        rule = "has steps that never end: no step's energy is told apart"
+        raise WrongInput([Problem("schedule", plan.schedule, rule, "plan it with 1f1b")])
     fine, found = laid(job, plan, profile, cap)
     groups, stages = coarse(fine), staged(fine)
     base = at_largest(fine)
@@ -91,6 +104,12 @@ def energy_plan(
     by_group = frontier(groups, besides=(until,))
     free = frontier(fine, besides=(until,)) if len(fine.of_group) <= MOST_PASSES else by_group
     devices = job.devices // fine.graph.ranks
+    longest = min(until, free.thriftiest.seconds)
+    grains = (
+        (free.tradeoff, free.within),
+        (groups, by_group.within),
+        (stages, partial(_steady, stages, free.deadline)),
+    )
     return EnergyPlan(
         job,
         plan,
@@ -100,14 +119,7 @@ def energy_plan(
         base,
         free,
         by_group,
-        *(
-            _setting(on, point, free, devices, switch)
-            for on, point in (
-                (free.tradeoff, free.at(until)),
-                (groups, by_group.at(until)),
-                (stages, Rounder(stages).point(until, np.zeros(len(stages.of_group)))),
-            )
-        ),
+        *(_setting(on, within, longest, until, free, devices, switch) for on, within in grains),
     )
 
 
@@ -118,11 +130,13 @@ def laid(
     device = job.cluster.device
     step = replayed(job, plan, machine(job)).step
     found = profile or (matching(job.model.name, device.name, plan.pp) if plan.vpp == 1 else None)
-    of_pass = curves(device, step.costs, found, cap)
     host = job.cluster.node.host.power
     beside = 0.0 if host is None else host.value / job.cluster.node.devices
     waiting = blocking_power(device) if found is None or found.measured is None else found.measured.blocking_power.value
-    return tradeoff(step.graph, step.costs, of_pass, waiting, beside), found
+    if cap is not None and cap <= waiting:
+        rule = f"is not above the {waiting:.0f} W a device draws while it waits"
+        raise WrongInput([Problem("--power-cap", f"{cap:g} W", rule, f"its limit is {device.power_limit.value:.0f} W")])
+    return tradeoff(step.graph, step.costs, curves(device, step.costs, found, cap), waiting, beside), found
 
 
 def at_largest(fine: Tradeoff) -> Point:
@@ -131,9 +145,33 @@ def at_largest(fine: Tradeoff) -> Point:
     return Point(seconds, seconds, fine.joules(fine.fastest, seconds), fine.fastest)
 
 
-def _setting(on: Tradeoff, point: Point, bound: Frontier, devices: int, switch: float) -> Setting:
-    """A point with late clocks."""
-    late, switches = with_switches(on, point.choice, switch)
-    seconds = on.duration(late)
-    joules = point.joules + on.standing * (seconds - point.seconds)
-    return Setting(point, on, seconds, devices * joules, switches, bound.gap(point))
+def _steady(stages: Tradeoff, deadlines: Array, within: float) -> Point:
+    """The point of least energy of a clock a stage that meets a deadline, of those tried."""
+    rounder, fastest = Rounder(stages), np.zeros(len(stages.of_group))
+    tried = (rounder.point(at, fastest) for at in [*deadlines[deadlines < within].tolist(), within])
+    return min(tried, key=lambda point: point.joules)
+
+
+def _setting(
+    on: Tradeoff,
+    within: Callable[[float], Point],
+    longest: float,
+    until: float,
+    bound: Frontier,
+    devices: int,
+    switch: float,
+) -> Setting:
+    """Clocks of a step no longer than `longest` that ends by `until` with late clocks; else the least late found."""
+    first, goal = on.duration(on.seconds(on.fastest)), longest
+    found: list[Setting] = []
+    for _ in range(TRIES):
+        point = within(goal)
+        step = with_switches(on, point.choice, switch)
+        seconds = on.duration(step.seconds)
+        late = max(seconds - until * (1 + SLACK), 0.0)
+        joules = step.joules + on.standing * seconds
+        found.append(Setting(point, on, seconds, devices * joules, step.changes, bound.gap(point), late))
+        if late == 0 or goal <= first:
+            break
+        goal = max(goal - late, first)
+    return min(found, key=lambda setting: setting.late)

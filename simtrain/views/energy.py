@@ -67,6 +67,7 @@ def energy_document(found: EnergyPlan, rates: Rates, grain: str) -> dict[str, An
                 "saved": found.saved(setting),
                 "switches": setting.switches,
                 "gap_to_bound": setting.gap,
+                "late_s": setting.late,
                 "bill": _bill(bill(rates, job.devices, setting.seconds, setting.joules)),
             }
             for name, setting in settings(found).items()
@@ -150,7 +151,7 @@ def print_energy(console: Console, found: EnergyPlan, document: dict[str, Any]) 
     for name, row in grains.items():
         table.add_row(
             name,
-            seconds(row["step_time_s"]),
+            seconds(row["step_time_s"]) + ("*" if row["late_s"] else ""),
             _energy(row["energy_j"]),
             percent(row["saved"]),
             str(row["switches"]),
@@ -159,6 +160,9 @@ def print_energy(console: Console, found: EnergyPlan, document: dict[str, Any]) 
             carbon(row["bill"]["carbon_kg"]),
         )
     console.print(table)
+    late = [f"{name} {seconds(row['late_s'])}" for name, row in grains.items() if row["late_s"]]
+    if late:
+        console.print(f"* beyond the deadline, as new clocks come late: {', '.join(late)}")
     if document["steps"] is not None:
         console.print(_run(document))
     if "start" in document:

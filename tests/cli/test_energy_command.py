@@ -22,9 +22,9 @@ def plan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def problems(*arguments: str) -> list[str]:
+def problems(*arguments: str, verb: str = "energy") -> list[str]:
     with pytest.raises(WrongInput) as wrong:
-        CliRunner().invoke(app, ["energy", *arguments], catch_exceptions=False)
+        CliRunner().invoke(app, [verb, *arguments], catch_exceptions=False)
     return [str(problem) for problem in wrong.value.problems]
 
 
@@ -61,6 +61,7 @@ def test_wrong_input_is_reported_at_once(plan_file: Path, tmp_path: Path) -> Non
     [
         (("--deadline", "1 ms"), "before the fastest step"),
         (("--clock", "1401 MHz"), "is not a clock"),
+        (("--power-cap", "0 W"), "draws while it waits"),
         (("--profile", "gpt-3-175b-a40"), "holds 8 stages"),
     ],
 )
@@ -76,3 +77,12 @@ def test_the_objective_reorders_and_limits_bind() -> None:
     assert not ranked[0]["largest_clocks"]
     none = run.invoke(app, ["plan", *PLAN, "--deadline", "1 s"], catch_exceptions=False)
     assert none.exit_code == 1
+
+
+def test_money_and_limits_of_a_run_need_a_price_and_tokens() -> None:
+    asked = ("llama-3-8b", "a40-8x", "--gpus", "8", "--objective", "cost", "--budget", "1 USD", "--deadline", "1 d")
+    found = problems(*asked, verb="plan")
+    assert len([problem for problem in found if "states no price" in problem]) == 2
+    assert len([problem for problem in found if "states no tokens" in problem]) == 2
+    paid = problems(*asked, "--tariff", "0.1 USD/kWh", verb="plan")
+    assert not any("states no price" in problem for problem in paid)

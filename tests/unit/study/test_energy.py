@@ -1,16 +1,27 @@
 """A plan's energy: measured profiles where they are, bounds, late clocks, waiting for stragglers."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from simtrain.errors import WrongInput
+from simtrain.price.curve import Curve
 from simtrain.price.power_law import law_curve
-from simtrain.search.clocks import with_switches
+from simtrain.search.clocks import CurveOf, staged, tradeoff, with_switches
+from simtrain.search.tradeoff import Tradeoff
 from simtrain.spec.load import device
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
+from simtrain.study.bill import rates
 from simtrain.study.energy import EnergyPlan, energy_plan
 from simtrain.study.shift import cleanest_start
+from simtrain.timeline.build import build
+from simtrain.timeline.order import NONE, Order
+from simtrain.timeline.schedules import gpipe, one_f_one_b
+from simtrain.views.energy import energy_document, print_energy
+from tests.pipelines import costs
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +47,9 @@ def test_nothing_is_lost_at_the_step_of_largest_clocks(found: EnergyPlan) -> Non
 
 def test_clocks_that_come_at_once_change_nothing(found: EnergyPlan) -> None:
     on, choice = found.chosen.on, found.chosen.point.choice
-    np.testing.assert_allclose(with_switches(on, choice, 0.0)[0], on.seconds(choice))
+    at_once = with_switches(on, choice, 0.0)
+    np.testing.assert_allclose(at_once.seconds, on.seconds(choice))
+    assert at_once.joules + on.standing == pytest.approx(on.joules(choice, 1.0))
 
 
 def test_a_deadline_before_the_fastest_step_is_refused(found: EnergyPlan) -> None:
@@ -65,3 +78,88 @@ def test_the_cleanest_hour() -> None:
     assert cleanest_start(series, 2 * 3600.0) == (2, 1.0, 4.0)
     with pytest.raises(WrongInput, match="holds 5 hours"):
         cleanest_start(series, 9 * 3600.0)
+
+
+def test_finer_clocks_save_no_less(found: EnergyPlan) -> None:
+    """Whatever the deadline, far beyond the step of least energy too; clocks that come at once, up to rounding."""
+    for factor in (1.0, 1.1, 1.3, 2.0):
+        of = energy_plan(found.job, found.plan, deadline=factor * found.base.seconds, switch=0.0)
+        by_pass, part, stage = (of.saved(setting) for setting in (of.chosen, of.few, of.steady))
+        assert by_pass >= part - 1e-3
+        assert part >= stage - 1e-3
+        for setting in (of.chosen, of.few, of.steady):
+            assert setting.seconds <= of.fine.thriftiest.seconds * (1 + 1e-6)
+            assert setting.late == 0
+
+
+def test_a_steady_clock_is_no_slower_than_its_own_least_energy(found: EnergyPlan) -> None:
+    of = energy_plan(found.job, found.plan, deadline=3 * found.base.seconds)
+    on = of.steady.on
+    slowest = on.joules(on.thriftiest, on.duration(on.seconds(on.thriftiest)))
+    assert of.steady.joules <= of.devices * slowest * (1 + 1e-9)
+    assert of.steady.joules <= of.devices * of.base.joules
+
+
+def test_late_clocks_keep_the_deadline_or_it_is_said(found: EnergyPlan) -> None:
+    of = energy_plan(found.job, found.plan, deadline=1.1 * found.base.seconds)
+    assert of.chosen.switches > 0
+    for setting in (of.chosen, of.few, of.steady):
+        assert setting.late == 0
+        assert setting.seconds <= of.deadline * (1 + 1e-6)
+    tight = energy_plan(found.job, found.plan)
+    assert tight.chosen.late == pytest.approx(tight.chosen.seconds - tight.deadline, rel=1e-3)
+    assert tight.chosen.late > 0
+    document = energy_document(tight, rates(tight.job, None, None, None, None), "pass")
+    assert document["clocks"]["pass"]["late_s"] == tight.chosen.late
+    console = Console(file=io.StringIO(), width=120, record=True)
+    print_energy(console, tight, document)
+    assert "beyond the deadline, as new clocks come late: pass" in console.export_text()
+
+
+def one_stage(drawn: Order, curve_of: CurveOf) -> Tradeoff:
+    """Passes of one stage, one after the other."""
+    given = costs(1, 1)
+    return tradeoff(build(drawn, given), given, curve_of, 0.0)
+
+
+def halved(phase: int, stage: int, chunk: int) -> Curve:
+    return Curve(np.array([2e9, 1e9]), np.array([1.0, 2.0]), np.array([300.0, 200.0]))
+
+
+def test_a_late_pass_costs_the_old_clocks_joules() -> None:
+    """A quarter of a fast forward pass runs slow, and half of a slow backward pass fast."""
+    on = one_stage(one_f_one_b.order(1, 1, 3), halved)
+    step = with_switches(on, np.array([0, 1] * 3), 0.5)
+    assert step.changes == 6
+    assert step.seconds[on.group != NONE] == pytest.approx([0.5 + 0.75, 0.5 + 1.0] * 3)
+    assert step.joules == pytest.approx(3 * (0.25 * 200 + 0.75 * 300 + 0.5 * 300 + 0.5 * 200))
+
+
+def test_latency_longer_than_a_pass_goes_on_in_the_next() -> None:
+    """Two fast passes, two slow ones: the first slow one runs fast, and half of the second."""
+    on = one_stage(gpipe.order(1, 1, 2), halved)
+    step = with_switches(on, np.array([0, 0, 1, 1]), 1.5)
+    assert step.changes == 2
+    assert step.seconds[on.group != NONE] == pytest.approx([1.5 + 0.25, 1.0, 1.0, 0.5 + 1.0])
+    assert step.joules == pytest.approx(0.75 * 200 + 0.25 * 300 + 300 + 300 + 0.5 * 300 + 0.5 * 200)
+
+
+def test_a_profile_without_a_clock_for_both_passes_is_refused() -> None:
+    def apart(phase: int, stage: int, chunk: int) -> Curve:
+        curve = halved(phase, stage, chunk)
+        return Curve(curve.clock + 1e6 * phase, curve.seconds, curve.joules)
+
+    with pytest.raises(WrongInput, match="no clock that all its passes share"):
+        staged(one_stage(one_f_one_b.order(1, 1, 2), apart))
+
+
+@pytest.mark.parametrize("cap", [0.0, 60.0])
+def test_a_cap_below_waiting_is_refused(found: EnergyPlan, cap: float) -> None:
+    with pytest.raises(WrongInput, match="draws while it waits"):
+        energy_plan(found.job, found.plan, cap=cap)
+
+
+def test_a_schedule_without_flushes_is_refused(found: EnergyPlan) -> None:
+    plan = found.plan.model_copy(update={"schedule": "no-flush"})
+    with pytest.raises(WrongInput, match="never end"):
+        energy_plan(found.job, plan)
