@@ -69,7 +69,7 @@ def energy(
         shifted,
         write_frontier,
     )
-    from simtrain.views.scatter import plotted
+    from simtrain.views.plotted import plotted
 
     problems = [] if html is None else plotted(html)
     for path, example in ((csv, "clocks.csv"), (out, "plan.json")):

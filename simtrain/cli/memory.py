@@ -52,7 +52,7 @@ def memory(
     from simtrain.spec import load
     from simtrain.views.document import simulate_document
     from simtrain.views.memory import memory_document, print_memory, write_front
-    from simtrain.views.scatter import plotted
+    from simtrain.views.plotted import plotted
 
     problems = [*check_writable(out), *([] if html is None else plotted(html))]
     for name, path in (("--out", out), ("--html", html)):

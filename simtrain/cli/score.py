@@ -47,7 +47,8 @@ def score(
     from simtrain.validation.setup import peers
     from simtrain.validation.summary import summary
     from simtrain.views.parts import parts_document, print_parts
-    from simtrain.views.scatter import plotted, write_scatter
+    from simtrain.views.plotted import plotted
+    from simtrain.views.scatter import write_scatter
     from simtrain.views.score import print_score, print_worst, score_document, worst_document
     from simtrain.views.score import worst as worst_rows
 

@@ -11,7 +11,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from simtrain.errors import Problem, WrongInput
 from simtrain.search.clocks import at_clock, clocks_of
 from simtrain.search.frontier import Frontier, Point
 from simtrain.study.bill import Bill, Rates, bill
@@ -23,6 +22,7 @@ from simtrain.timeline.order import NONE
 from simtrain.views.document import FORMAT_VERSION
 from simtrain.views.format import money, percent, seconds
 from simtrain.views.layout import layout
+from simtrain.views.plotted import write_page
 from simtrain.views.tables import asked
 
 Array = NDArray[np.float64]
@@ -229,7 +229,4 @@ def write_frontier(path: Path, found: EnergyPlan, document: dict[str, Any]) -> N
         yaxis={"title": "energy (J)"},
         template="plotly_white",
     )
-    try:
-        figure.write_html(path, include_plotlyjs=True)
-    except OSError as error:
-        raise WrongInput([Problem("--html", str(path), f"cannot be written: {error.strerror}")]) from None
+    write_page(path, figure)

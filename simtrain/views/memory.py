@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simtrain.errors import Problem, WrongInput
 from simtrain.search.memory import Layout, Planned
 from simtrain.search.memory_front import Front, Peak, Worth
 from simtrain.spec import load
@@ -19,6 +18,7 @@ from simtrain.spec.memory_policy import ACTIONS
 from simtrain.views.document import FORMAT_VERSION
 from simtrain.views.format import gib, percent, seconds
 from simtrain.views.layout import layout as written
+from simtrain.views.plotted import write_page
 from simtrain.views.tables import asked
 
 NOTHING: Final = "keeps everything"
@@ -182,7 +182,4 @@ def write_front(path: Path, document: dict[str, Any]) -> None:
         yaxis={"title": "step time (s)"},
         template="plotly_white",
     )
-    try:
-        figure.write_html(path, include_plotlyjs=True)
-    except OSError as error:
-        raise WrongInput([Problem("--html", str(path), f"cannot be written: {error.strerror}")]) from None
+    write_page(path, figure)

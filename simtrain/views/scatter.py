@@ -1,25 +1,13 @@
 """Predicted against measured step times as one self-contained HTML page."""
 
 from collections import defaultdict
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from simtrain.errors import Problem, WrongInput
 from simtrain.validation.score import Prediction
 from simtrain.views.layout import layout
-
-
-def plotted(path: Path) -> list[Problem]:
-    """What would keep the plot from being written to `path`, found before any work is done."""
-    problems = []
-    if find_spec("plotly") is None:
-        hint = "install it with: pip install 'simtrain[html]'"
-        problems.append(Problem("--html", str(path), "needs plotly, which is not installed", hint))
-    if path.is_dir() or not path.parent.is_dir():
-        problems.append(Problem("--html", str(path), "is not a file in an existing folder"))
-    return problems
+from simtrain.views.plotted import write_page
 
 
 def write_scatter(path: Path, predictions: list[Prediction]) -> None:
@@ -50,7 +38,4 @@ def write_scatter(path: Path, predictions: list[Prediction]) -> None:
         yaxis={"title": "predicted (s)", "type": "log"},
         template="plotly_white",
     )
-    try:
-        figure.write_html(path, include_plotlyjs=True)
-    except OSError as error:
-        raise WrongInput([Problem("--html", str(path), f"cannot be written: {error.strerror}")]) from None
+    write_page(path, figure)

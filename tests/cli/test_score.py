@@ -115,10 +115,10 @@ def test_plot_is_one_file(folder: Path) -> None:
 
 
 def test_without_plotly_the_hint_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from simtrain.views import scatter
+    from simtrain.views import plotted
 
-    monkeypatch.setattr(scatter, "find_spec", lambda name: None)
-    (problem,) = scatter.plotted(tmp_path / "plot.html")
+    monkeypatch.setattr(plotted, "find_spec", lambda name: None)
+    (problem,) = plotted.plotted(tmp_path / "plot.html")
     assert "simtrain[html]" in problem.hint
     assert str(problem).startswith("--html")
 
