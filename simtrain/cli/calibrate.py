@@ -113,7 +113,10 @@ def _validated(folder: Path, dry_run: bool, as_json: bool, problems: "list[Probl
     else:
         print_refits(console(), found)
     for one in found if not dry_run else ():
-        note(f"wrote {one.profile / 'rates.toml'}; every later answer on that profile uses it")
+        if one.better:
+            note(f"wrote {one.profile / 'rates.toml'}; every later answer on that profile uses it")
+    if not all(one.better for one in found):
+        raise typer.Exit(1)
 
 
 def _own(path: Path, out: Path | None, as_json: bool, problems: "list[Problem]") -> None:
