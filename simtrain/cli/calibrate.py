@@ -35,9 +35,10 @@ options; further columns: pp, vpp, cp, ulysses, ep, etp, shard_group, schedule,
 full_layers, precision, optimizer, stack, and those of runs.csv.
 
 --from reads what simtrain validate recorded, and refits the measured device
-the plans were made for (rates.toml in its profile).
+the plans were made for (rates.toml in its profile), if that predicts the
+records' steps better.
 
-Exit codes: 0 fitted, 2 wrong input."""
+Exit codes: 0 fitted, 1 records do not make the rates better, 2 wrong input."""
 
 
 def calibrate(

@@ -1,16 +1,18 @@
 """Plans trained on two ranks of this machine: same numbers as one process, messages and memory as predicted."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pytest
-from loop_fixtures import Planned, Trained
+from loop_fixtures import Planned, Trained, alive
 
 from simtrain.spec.calibration import device_rates
-from simtrain.validation import compare, refit, runs
+from simtrain.validation import compare, launch, refit, runs
 from simtrain.views.validation import record
 
 LAYOUTS = ("data 2", "tensor 2, sequence parallel", "pipeline 2", "zero 3, recomputed")
@@ -143,3 +145,24 @@ def test_more_ranks_than_given_are_refused(planned: Planned) -> None:
     status, why, _ = runs.carried_out(wanted, lambda line: None)
     assert status == "failed"
     assert why == "the plan is for 2 ranks, 1 were started"
+
+
+def test_a_killed_run_leaves_what_it_had(planned: Planned, tmp_path: Path) -> None:
+    job, plan, path = planned(gpus=1)
+    out = tmp_path / "record.json"
+    wanted = runs.Wanted(
+        plan=path, rank=1, ranks=1, device="cpu", backend="gloo", steps=1000, stage=None, trace=None, limit=60.0
+    )
+
+    def kill(line: str) -> None:
+        if line.startswith("step 2 of"):
+            os.kill(max(alive(str(out))), signal.SIGKILL)
+
+    ended = launch.run(launch.torchrun("run", 1, runs.arguments(wanted, out)), 60.0, kill)
+    status, why, parts = runs.judged(ended, runs.parts(out))
+    assert status == "failed"
+    assert "signal 9" in why
+    assert len(parts[0]["step_times_s"]) >= 2
+    assert {row.name for row in compare.compared(compare.predict(job, plan), parts)} >= {"step", "tensors at the peak"}
+    out.write_text(json.dumps({"ranks": parts}))
+    assert runs.read(out)[:2] == ("failed", "a rank was ended before its last step")
