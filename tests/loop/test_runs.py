@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from loop_fixtures import Planned, Trained, alive
+from loop_fixtures import EXPERTS, Planned, Trained, alive, train
 
 from simtrain.spec.calibration import device_rates
 from simtrain.validation import compare, launch, refit, runs
@@ -127,6 +127,15 @@ def test_experts_exchange_and_train_the_same(trained: Trained) -> None:
     for unit in ("calls", "B"):
         row = rows["expert all-to-all", unit]
         assert row.predicted == row.measured
+
+
+def test_experts_of_a_pipeline_are_averaged_where_they_are_held(
+    trained: Trained, planned: Planned, tmp_path: Path
+) -> None:
+    _, _, path = planned(gpus=4, model=EXPERTS, cluster="dgx-h100", pp="2", ep="2")
+    train(tmp_path, 4, {"experts 4": str(path)})
+    parts = runs.parts(tmp_path / "experts 4.json")
+    assert losses(parts) == pytest.approx(losses(trained["experts, single"][2]), abs=TOLERANCE)
 
 
 def test_a_slice_is_one_rank_of_a_larger_plan(trained: Trained) -> None:
