@@ -71,8 +71,8 @@ class Machine:
             torch.cuda.set_device(local)
             self.device = torch.device("cuda", local)
         else:
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
             self.device = torch.device("cpu")
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
         self.sensors = Sensors(local) if kind == "cuda" else None
 
     def join(self, timeout=300.0):

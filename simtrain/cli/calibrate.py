@@ -35,9 +35,10 @@ options; further columns: pp, vpp, cp, ulysses, ep, etp, shard_group, schedule,
 full_layers, precision, optimizer, stack, and those of runs.csv.
 
 --from reads what simtrain validate recorded, and refits the measured device
-the plans were made for (rates.toml in its profile).
+the plans were made for (rates.toml in its profile), if that predicts the
+records' steps better.
 
-Exit codes: 0 fitted, 2 wrong input."""
+Exit codes: 0 fitted, 1 records do not make the rates better, 2 wrong input."""
 
 
 def calibrate(
@@ -113,7 +114,10 @@ def _validated(folder: Path, dry_run: bool, as_json: bool, problems: "list[Probl
     else:
         print_refits(console(), found)
     for one in found if not dry_run else ():
-        note(f"wrote {one.profile / 'rates.toml'}; every later answer on that profile uses it")
+        if one.better:
+            note(f"wrote {one.profile / 'rates.toml'}; every later answer on that profile uses it")
+    if not all(one.better for one in found):
+        raise typer.Exit(1)
 
 
 def _own(path: Path, out: Path | None, as_json: bool, problems: "list[Problem]") -> None:

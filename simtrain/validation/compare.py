@@ -21,11 +21,11 @@ from simtrain.timeline.memory import CLASSES
 from simtrain.workload.messages import Sent, sent
 from simtrain.workload.program import Program
 
-GROUPS: Final = ("matmul", "attention", "other compute", "optimizer", "communication", "bubble")
+GROUPS: Final = ("matmul", "attention", "elementwise", "other compute", "optimizer", "communication", "bubble")
 _GROUP_OF: Final = {
     "matmul": "matmul",
     "attention": "attention",
-    "elementwise": "other compute",
+    "elementwise": "elementwise",
     "launch": "other compute",
     "optimizer": "optimizer",
     "step overhead": "other compute",
@@ -40,8 +40,14 @@ OPERATORS: Final = (
     ("optimizer", r"adam|multi_tensor_apply"),
     ("attention", r"scaled_dot_product|flash|fmha|attention"),
     ("matmul", r"aten::(mm|bmm|addmm|_scaled_mm)$|gemm|cutlass|cublas|nvjet|xmma"),
+    (
+        "elementwise",
+        r"elementwise|reduce_kernel|norm|softmax|CatArray|indexing|scatter_gather|"
+        r"aten::(add|mul|div|sub|neg|silu|gelu|sigmoid|exp|log|pow|rsqrt|mean|sum|amax|cat|copy|gather|index|embedding)",
+    ),
 )
-"""Patterns of torch.profiler's operator or kernel names, in the order they are tried; all others are other compute."""
+"""Patterns of torch.profiler's operator or kernel names, in the order they are tried; all others (copies to and from
+the host, what a library does beside the passes) are other compute."""
 LEFT: Final = ("reserve", "fragmentation")
 """Classes of memory that are no tensors."""
 

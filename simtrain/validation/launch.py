@@ -5,9 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from simtrain.errors import Problem, WrongInput
@@ -17,6 +21,8 @@ TAIL: Final = 60
 """Lines of what a failed run said last."""
 GRACE: Final = 5.0
 """Seconds between asking processes to end and ending them."""
+MARK: Final = "SIMTRAIN_RUN"
+"""Environment variable of every process of a run: torchrun starts ranks in sessions of their own."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ def torchrun(script: str, ranks: int, arguments: Sequence[str]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """What the scripts need: their folder on Python's path, and threads shared by their own count."""
+    """What the scripts need: their folder on Python's path; they set their threads themselves (validate/machine.py)."""
     return {"PYTHONPATH": str(path_of("validate")), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
@@ -56,16 +62,20 @@ def needs_torch() -> None:
 
 def run(command: Sequence[str], seconds: float, heard: Callable[[str], None]) -> Ended:
     """Run to the end or for at most `seconds`; every line it says goes to `heard`. No process is left behind."""
-    with subprocess.Popen(
-        command,
-        env=os.environ | environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    mark = uuid.uuid4().hex
+    with (
+        _terminable(),
+        subprocess.Popen(
+            command,
+            env=os.environ | environment() | {MARK: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+    ):
         last: deque[str] = deque(maxlen=TAIL)
         reader = threading.Thread(target=_listen, args=(process, last, heard), daemon=True)
         reader.start()
@@ -74,9 +84,26 @@ def run(command: Sequence[str], seconds: float, heard: Callable[[str], None]) ->
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            _end(process)
+            _end(process, mark)
             reader.join(timeout=GRACE)
     return Ended(code, tuple(last))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends this program as an exception does, so that what it started is ended too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _listen(process: "subprocess.Popen[str]", last: deque[str], heard: Callable[[str], None]) -> None:
@@ -86,8 +113,8 @@ def _listen(process: "subprocess.Popen[str]", last: deque[str], heard: Callable[
         heard(line.rstrip())
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """End the launcher, so that it ends its ranks; then whatever is left of their session."""
+def _end(process: "subprocess.Popen[str]", mark: str) -> None:
+    """End the launcher, so that it ends its ranks; then whatever is left of the run."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -95,21 +122,24 @@ def _end(process: "subprocess.Popen[str]") -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    for rank in _session(process.pid):
-        try:
-            os.kill(rank, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    until = time.monotonic() + GRACE
+    while (left := _marked(mark)) and time.monotonic() < until:
+        for rank in left:
+            try:
+                os.kill(rank, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
 
 
-def _session(leader: int) -> list[int]:
-    """Processes of the session the launcher opened, ranks in process groups of their own included (Linux)."""
+def _marked(mark: str) -> list[int]:
+    """Processes of a run that still have an environment, so are not yet dead (Linux)."""
     found = []
     for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if entry.isdecimal():
             try:
-                if os.getsid(int(entry)) == leader:
+                if f"{MARK}={mark}".encode() in Path("/proc", entry, "environ").read_bytes():
                     found.append(int(entry))
-            except (ProcessLookupError, PermissionError):
+            except OSError:
                 continue
-    return [pid for pid in found if pid != os.getpid()]
+    return found

@@ -4,6 +4,7 @@ The folder then holds meta.toml beside its tables, and cluster.toml: `simtrain p
 """
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import tomli_w
 
+from simtrain.errors import Problem, WrongInput
 from simtrain.price.profile_file import AttentionNumbers, MatmulNumbers, ProfileFile
 from simtrain.price.tables import Columns, columns, where
 from simtrain.spec import load
@@ -31,11 +33,34 @@ FRESH: Final = (("norm", 2), ("residual", 2), ("activation", 3))
 ARCHITECTURES: Final = {7: "volta", 8: "ampere", 9: "hopper", 10: "blackwell", 12: "blackwell"}
 """By the first number of the compute capability (NVIDIA CUDA C++ Programming Guide, compute capabilities)."""
 SOURCE: Final = "simtrain measure"
+NEEDED: Final = ("launch.csv", "copy.csv", "elementwise.csv", "attention_forward.csv", "matmul.csv")
+
+
+def bring(raw: Path, folder: Path) -> None:
+    """Copy what validate/measure wrote elsewhere; WrongInput where `raw` holds no finished measurement."""
+    if not (raw / "machine.json").is_file():
+        rule = "holds no machine.json, which ends a measurement"
+        raise WrongInput([Problem("--from", str(raw), rule, "name the --out of python -m measure")])
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (raw / "machine.json", *sorted(raw.glob("*.csv"))):
+        if path.resolve() != (folder / path.name).resolve():
+            shutil.copyfile(path, folder / path.name)
 
 
 def write(folder: Path, command: str) -> dict[str, Any]:
-    """Write meta.toml and cluster.toml beside the measured tables of `folder`; returns what machine.json says."""
+    """Write meta.toml and cluster.toml beside the measured tables of `folder`; returns what machine.json says.
+
+    WrongInput where a table that a profile needs was not measured.
+    """
     facts: dict[str, Any] = json.loads((folder / "machine.json").read_text(encoding="utf-8"))
+    failed = [f"{what}: {why}" for what, why in facts.get("failed", {}).items()]
+    problems = [
+        Problem(str(folder), name, "was not measured", "; ".join(failed))
+        for name in NEEDED
+        if not (folder / name).is_file()
+    ]
+    if problems:
+        raise WrongInput(problems)
     matmul = columns(folder / "matmul.csv")
     device = _device(facts, matmul, columns(folder / "copy.csv"))
     links = _links(folder, facts)
@@ -121,13 +146,14 @@ def _meta(
         | {"rows": len(path.read_text(encoding="utf-8").splitlines()) - 1}
         for path in sorted(folder.glob("*.csv"))
     }
+    lost = "".join(f"; {what} failed: {why}" for what, why in facts.get("failed", {}).items())
     one = _fact(1.0, "both gradients' products have rows of their own")
     attention = columns(folder / "attention_forward.csv")
     back = float(np.median(2.5 * attention["time_s"] / attention["backward_s"]))
     return {
         "name": device["name"],
         "evidence": Evidence.MEASURED_HERE.value,
-        "source": f"{command}: {facts['name']}, torch {facts['torch']}, {facts['ranks']} ranks, {facts['date']}",
+        "source": f"{command}: {facts['name']}, torch {facts['torch']}, {facts['ranks']} ranks, {facts['date']}{lost}",
         "reference": {
             "memory_bandwidth": device["memory_bandwidth"]["value"],
             "peak": {name: fact["value"] for name, fact in device["peak"].items()},

@@ -1,7 +1,9 @@
 """Refitting a measured device to validation records: its sustained rates, written beside its profile.
 
 A rate is moved by the geometric mean, over the records, of predicted over measured seconds of the terms it prices, so
-that a second round on the same records changes nothing but what rounding leaves.
+that a second round on the same records changes nothing but what rounding leaves. Communication is not refitted: its
+prediction is what compute leaves exposed, its measurement all that the library ran or, on a processor, none of the
+waiting; collective.csv gives its rates. Rates are kept only if the records' steps are then predicted better.
 """
 
 import json
@@ -23,11 +25,13 @@ from simtrain.validation import compare
 RATE_OF: Final = {
     "matmul": "matmul",
     "attention": "attention",
-    "other compute": "elementwise",
-    "communication": "scaleup",
+    "elementwise": "elementwise",
 }
 LEAST, MOST = 0.02, 2.0
-"""Bounds of a rate; beyond them something else is wrong than a rate."""
+"""Bounds of a rate; a rate that would lie beyond them stays as it was, as something else is wrong than a rate."""
+
+ROUNDING: Final = 1e-3
+"""Of an error; what writing rates with four digits can change."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,17 @@ class Refit:
     after: DeviceRates
     errors_before: dict[str, float]
     errors_after: dict[str, float]
+    refused: dict[str, float]
+    """Rates that would have left their bounds, and where they would have gone."""
+
+    @property
+    def better(self) -> bool:
+        """Whether the median |log(predicted / measured)| of the steps falls; only then are rates written."""
+        return _median(self.errors_after) < _median(self.errors_before) - ROUNDING
+
+
+def _median(errors: dict[str, float]) -> float:
+    return float(np.median(np.abs(np.log1p(list(errors.values()))))) if errors else np.inf
 
 
 def read(folder: Path) -> list[Record]:
@@ -80,7 +95,7 @@ def read(folder: Path) -> list[Record]:
 
 
 def refit(records: list[Record], write: bool) -> list[Refit]:
-    """New rates of every measured device of the records; written to its profile's rates.toml."""
+    """New rates of every measured device of the records; written to its profile's rates.toml where they are better."""
     devices: defaultdict[str, list[Record]] = defaultdict(list)
     problems = []
     for record in records:
@@ -97,35 +112,46 @@ def refit(records: list[Record], write: bool) -> list[Refit]:
 def _refit(profile: Path, records: list[Record], write: bool) -> Refit:
     before = device_rates(str(profile))
     ratios: defaultdict[str, list[float]] = defaultdict(list)
-    errors: dict[str, float] = {}
     for record in records:
         for row in record.rows():
-            if row.name == "step" and row.error is not None:
-                errors[record.name] = row.error
-            if row.name in RATE_OF and row.unit == "s" and row.predicted and row.measured:
+            if _tells(record, row) and row.predicted and row.measured:
                 ratios[RATE_OF[row.name]].append(float(np.log(row.predicted / row.measured)))
-    data = before.model_dump(mode="json")
+    data, refused = before.model_dump(mode="json"), {}
     for name, logarithms in ratios.items():
-        value = float(np.clip(getattr(before, name).value * np.exp(np.mean(logarithms)), LEAST, MOST))
+        value = float(f"{getattr(before, name).value * np.exp(np.mean(logarithms)):.4g}")
+        if not LEAST < value < MOST:
+            refused[name] = value
+            continue
         data[name] = {
-            "value": float(f"{value:.4g}"),
+            "value": value,
             "source": f"simtrain calibrate --from: {len(logarithms)} records",
             "evidence": Evidence.MEASURED_HERE.value,
         }
-    path = profile / RATES
+    errors, path, kept = _step_errors(records), profile / RATES, False
     old = path.read_bytes() if path.is_file() else None
-    path.write_text(tomli_w.dumps(data), encoding="utf-8")
-    device_rates.cache_clear()
     try:
-        after = device_rates(str(profile))
-        again = {
-            record.name: row.error
-            for record in records
-            for row in record.rows()
-            if row.name == "step" and row.error is not None
-        }
+        path.write_text(tomli_w.dumps(data), encoding="utf-8")
+        device_rates.cache_clear()
+        found = Refit(profile, before, device_rates(str(profile)), errors, _step_errors(records), refused)
+        kept = write and found.better
     finally:
-        if not write:
-            path.unlink() if old is None else path.write_bytes(old)
+        if not kept:
+            path.unlink(missing_ok=True) if old is None else path.write_bytes(old)
             device_rates.cache_clear()
-    return Refit(profile, before, after, errors, again)
+    return found
+
+
+def _tells(record: Record, row: compare.Row) -> bool:
+    """Whether a row tells a rate: offloaded states bring passes of their own, which no elementwise term predicts."""
+    if row.name not in RATE_OF or row.unit != "s":
+        return False
+    return row.name != "elementwise" or record.plan.offload == "none"
+
+
+def _step_errors(records: list[Record]) -> dict[str, float]:
+    return {
+        record.name: row.error
+        for record in records
+        for row in record.rows()
+        if row.name == "step" and row.error is not None
+    }

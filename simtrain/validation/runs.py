@@ -65,8 +65,11 @@ def read(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if "traceEvents" in data:
             return _traced(path)
-        found = data["ranks"]
-        return judged(launch.Ended(0, ()), list(found))
+        found = list(data["ranks"])
+        status, why, found = judged(launch.Ended(0, ()), found)
+        if any(part["status"] == "started" for part in found):
+            status, why = "failed", "a rank was ended before its last step"
+        return status, why, found
     except (OSError, ValueError, KeyError, TypeError) as error:
         hint = "name the --out of python -m run, or a trace of torch.profiler"
         raise WrongInput([Problem("--record", str(path), f"is not what the worker writes: {error!r}", hint)]) from None

@@ -75,6 +75,8 @@ def refit_document(found: Sequence[Refit]) -> dict[str, Any]:
                 "rates_after": {name: getattr(one.after, name).value for name in RATE_OF.values()},
                 "step_time_errors_before": one.errors_before,
                 "step_time_errors_after": one.errors_after,
+                "rates_refused": one.refused,
+                "better": one.better,
             }
             for one in found
         ],
@@ -90,3 +92,7 @@ def print_refits(console: Console, found: Sequence[Refit]) -> None:
             console.print(f"  {name}: {before:.3g} -> {after:.3g} of the tables' rate")
         for name, error in one.errors_before.items():
             console.print(f"  step of {name}: {error:+.1%} -> {one.errors_after[name]:+.1%}")
+        for name, value in one.refused.items():
+            console.print(f"  {name} stays: the records ask for {value:.3g}, which is no rate a device has")
+        if not one.better:
+            console.print("  not kept: the steps of the records, in the median, would not be predicted better")

@@ -60,15 +60,16 @@ def planned(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Planned:
     folder = tmp_path_factory.mktemp("plans")
     (folder / "tiny.toml").write_text(MODEL)
 
-    def plan(gpus: int = 2, model: str = "", **layout: Any) -> tuple[Job, Plan, Path]:
+    def plan(gpus: int = 2, model: str = "", cluster: str = "", **layout: Any) -> tuple[Job, Plan, Path]:
         shape = folder / "tiny.toml"
         if model:
             shape = folder / "other.toml"
             shape.write_text(MODEL + model)
         stated: dict[str, Any] = PLAIN | {"sp": False, "zero": "0", "shard_group": None, "schedule": None}
         stated |= {"recompute": "none", "full_layers": "0", "offload": "none"} | layout
+        where = cluster or str(profile / "cluster.toml")
         job = Request(
-            model=str(shape), cluster=str(profile / "cluster.toml"), gpus=str(gpus), seq="128", global_batch="4",
+            model=str(shape), cluster=where, gpus=str(gpus), seq="128", global_batch="4",
             precision="fp32", stack="torch-plain-gloo",
         ).job()  # fmt: skip
         found = Layout(**stated).plan(job)
@@ -78,6 +79,15 @@ def planned(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Planned:
         return job, found, path
 
     return plan
+
+
+def train(folder: Path, ranks: int, plans: dict[str, str]) -> None:
+    """Run plan files by name in one launch; parts go to `folder`."""
+    arguments = [str(folder), str(STEPS), ",".join(SLICES), *(f"{name}={path}" for name, path in plans.items())]
+    command = launch.torchrun("many", ranks, arguments)
+    extra = {"PYTHONPATH": f"{launch.environment()['PYTHONPATH']}:{Path(__file__).parent}"}
+    ended = launch.run(["env", *(f"{k}={v}" for k, v in extra.items()), *command], 240.0, lambda line: None)
+    assert ended.code == 0, ended.said
 
 
 @pytest.fixture(scope="session")
@@ -91,11 +101,7 @@ def trained(planned: Planned, tmp_path_factory: pytest.TempPathFactory) -> Train
             for name, (stated, (_, _, path)) in cases.items()
             if (1 if name in SLICES else stated.get("gpus", 2)) == ranks
         }
-        arguments = [str(folder), str(STEPS), ",".join(SLICES), *(f"{name}={path}" for name, path in mine.items())]
-        command = launch.torchrun("many", ranks, arguments)
-        extra = {"PYTHONPATH": f"{launch.environment()['PYTHONPATH']}:{Path(__file__).parent}"}
-        ended = launch.run(["env", *(f"{k}={v}" for k, v in extra.items()), *command], 240.0, lambda line: None)
-        assert ended.code == 0, ended.said
+        train(folder, ranks, mine)
     return {name: (job, plan, runs.parts(folder / f"{name}.json")) for name, (_, (job, plan, _)) in cases.items()}
 
 

@@ -19,7 +19,7 @@ def main() -> None:
         document = json.loads(pathlib.Path(path).read_text())
         asked = argparse.Namespace(slice=0 if name in slices.split(",") else None, steps=int(steps), trace=None)
         record = {"rank": machine.rank, "step_times_s": [], "losses": []}
-        run(document["job"], document["plans"][0]["plan"], machine, asked, record)
+        run(document["job"], document["plans"][0]["plan"], machine, asked, record, lambda: None)
         pathlib.Path(folder, f"{name}.rank{machine.rank}.json").write_text(json.dumps(record | {"status": "ok"}))
     dist.barrier()
     dist.destroy_process_group()

@@ -2,9 +2,8 @@
 
 import os
 import signal
+import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -13,34 +12,47 @@ from loop_fixtures import alive
 from simtrain.errors import WrongInput
 from simtrain.validation import launch, runs, slurm
 
-CHILD = """import os, subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)", sys.argv[1]], start_new_session=False)
-print("started", flush=True)
-time.sleep(120)
-"""
+SLEEPER = {"PYTHONPATH": str(Path(__file__).parent)}
 
 
-def test_a_run_that_takes_too_long_leaves_no_process(tmp_path: Path) -> None:
-    mark = f"mark-{os.getpid()}"
-    ended = launch.run([sys.executable, "-c", CHILD, mark], 2.0, lambda line: None)
+def sleepers(mark: str) -> list[str]:
+    """Two ranks under torchrun, each with the mark on its command line."""
+    return ["env", *(f"{k}={v}" for k, v in SLEEPER.items()), *launch.torchrun("sleeper", 2, [mark])]
+
+
+def test_a_run_that_takes_too_long_leaves_no_process() -> None:
+    mark = f"late-{os.getpid()}"
+    ended = launch.run(sleepers(mark), 8.0, lambda line: None)
     assert ended.code is None
-    assert ended.said == ("started",)
-    time.sleep(0.2)
     assert alive(mark) == []
 
 
 def test_a_killed_launcher_leaves_no_process() -> None:
-    mark = f"killed-{os.getpid()}"
+    mark, heard = f"killed-{os.getpid()}", []
 
     def kill(line: str) -> None:
-        threading.Timer(0.2, lambda: [os.kill(pid, signal.SIGKILL) for pid in alive(mark)]).start()
+        heard.append(line)
+        if heard.count("started") == 2:
+            os.kill(min(alive(mark)), signal.SIGKILL)
 
-    ended = launch.run([sys.executable, "-c", CHILD, mark], 30.0, kill)
+    ended = launch.run(sleepers(mark), 60.0, kill)
+    assert heard.count("started") == 2
     assert ended.code == -9
     assert alive(mark) == []
     status, why, parts = runs.judged(ended, [])
     assert (status, parts) == ("failed", [])
     assert "signal 9" in why
+
+
+def test_a_terminated_program_leaves_no_process() -> None:
+    mark = f"terminated-{os.getpid()}"
+    program = "import sys; from simtrain.validation import launch; launch.run(sys.argv[1:], 60.0, print)"
+    with subprocess.Popen([sys.executable, "-uc", program, *sleepers(mark)], stdout=subprocess.PIPE, text=True) as one:
+        assert one.stdout is not None
+        assert [one.stdout.readline().strip() for _ in range(2)] == ["started", "started"]
+        one.terminate()
+        assert one.wait(timeout=30) == 128 + signal.SIGTERM
+    assert alive(mark) == []
 
 
 def test_out_of_memory_is_told_from_what_follows_it() -> None:

@@ -1,15 +1,18 @@
 """Plans trained on two ranks of this machine: same numbers as one process, messages and memory as predicted."""
 
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pytest
-from loop_fixtures import Planned, Trained
+from loop_fixtures import EXPERTS, Planned, Trained, alive, train
 
 from simtrain.spec.calibration import device_rates
-from simtrain.validation import compare, refit, runs
+from simtrain.validation import compare, launch, refit, runs
 from simtrain.views.validation import record
 
 LAYOUTS = ("data 2", "tensor 2, sequence parallel", "pipeline 2", "zero 3, recomputed")
@@ -63,13 +66,58 @@ def test_records_refit_the_device(trained: Trained, tmp_path: Path, profile: Pat
     (dry,) = refit.refit(read, write=False)
     assert not (profile / "rates.toml").exists()
     (first,) = refit.refit(read, write=True)
-    (second,) = refit.refit(read, write=True)
-    (profile / "rates.toml").unlink()
+    assert (profile / "rates.toml").exists() == first.better
+    (profile / "rates.toml").unlink(missing_ok=True)
     device_rates.cache_clear()
     assert first.after == dry.after
-    assert first.after != first.before
     assert set(first.errors_before) == set(LAYOUTS)
-    assert second.after.matmul.value == pytest.approx(first.after.matmul.value, rel=0.01)
+
+
+OPERATORS = {"matmul": "aten::mm", "attention": "flash_fwd", "elementwise": "aten::mul", "communication": "nccl"}
+
+
+def as_if(planned: Planned, step: float, **times: float) -> refit.Record:
+    """A record whose terms took so many times what is predicted, and whose step `step` times."""
+    job, plan, _ = planned(tp="2", sp=True)
+    prediction = compare.predict(job, plan)
+    operators = [
+        {"name": operator, "time_s": prediction.seconds[name] * times.get(name, 1.0)}
+        for name, operator in OPERATORS.items()
+    ]
+    rank = {"rank": 0, "stage": 0, "step_times_s": [prediction.step_time * step], "operators": operators}
+    return refit.Record("as if", job, plan, None, [rank])
+
+
+def test_a_refit_finds_the_rates_again(planned: Planned, profile: Path) -> None:
+    record = as_if(planned, 1.5, matmul=2.0, elementwise=1.25, communication=9.0)
+    (first,) = refit.refit([record], write=True)
+    assert first.better
+    assert first.after.matmul.value == pytest.approx(first.before.matmul.value / 2, rel=1e-3)
+    assert first.after.elementwise.value == pytest.approx(first.before.elementwise.value / 1.25, rel=1e-3)
+    assert first.after.scaleup == first.before.scaleup
+    kept = (profile / "rates.toml").read_bytes()
+    (second,) = refit.refit([record], write=True)
+    assert second.after.matmul.value == pytest.approx(first.after.matmul.value, rel=1e-3)
+    assert not second.better
+    assert (profile / "rates.toml").read_bytes() == kept
+    (profile / "rates.toml").unlink()
+    device_rates.cache_clear()
+
+
+def test_a_refit_that_predicts_steps_worse_is_not_kept(planned: Planned, profile: Path) -> None:
+    (found,) = refit.refit([as_if(planned, 1.5, matmul=0.7)], write=True)
+    assert found.after.matmul.value > found.before.matmul.value
+    assert not found.better
+    assert not (profile / "rates.toml").exists()
+
+
+def test_rates_beyond_reason_and_offloaded_passes_are_left_alone(planned: Planned) -> None:
+    record = as_if(planned, 1.5, matmul=0.1, elementwise=1.5)
+    offloaded = replace(record, plan=record.plan.model_copy(update={"offload": "all", "zero": 3}))
+    (found,) = refit.refit([offloaded], write=False)
+    assert list(found.refused) == ["matmul"]
+    assert found.after.matmul == found.before.matmul
+    assert found.after.elementwise == found.before.elementwise
 
 
 def test_experts_exchange_and_train_the_same(trained: Trained) -> None:
@@ -79,6 +127,15 @@ def test_experts_exchange_and_train_the_same(trained: Trained) -> None:
     for unit in ("calls", "B"):
         row = rows["expert all-to-all", unit]
         assert row.predicted == row.measured
+
+
+def test_experts_of_a_pipeline_are_averaged_where_they_are_held(
+    trained: Trained, planned: Planned, tmp_path: Path
+) -> None:
+    _, _, path = planned(gpus=4, model=EXPERTS, cluster="dgx-h100", pp="2", ep="2")
+    train(tmp_path, 4, {"experts 4": str(path)})
+    parts = runs.parts(tmp_path / "experts 4.json")
+    assert losses(parts) == pytest.approx(losses(trained["experts, single"][2]), abs=TOLERANCE)
 
 
 def test_a_slice_is_one_rank_of_a_larger_plan(trained: Trained) -> None:
@@ -97,3 +154,24 @@ def test_more_ranks_than_given_are_refused(planned: Planned) -> None:
     status, why, _ = runs.carried_out(wanted, lambda line: None)
     assert status == "failed"
     assert why == "the plan is for 2 ranks, 1 were started"
+
+
+def test_a_killed_run_leaves_what_it_had(planned: Planned, tmp_path: Path) -> None:
+    job, plan, path = planned(gpus=1)
+    out = tmp_path / "record.json"
+    wanted = runs.Wanted(
+        plan=path, rank=1, ranks=1, device="cpu", backend="gloo", steps=1000, stage=None, trace=None, limit=60.0
+    )
+
+    def kill(line: str) -> None:
+        if line.startswith("step 2 of"):
+            os.kill(max(alive(str(out))), signal.SIGKILL)
+
+    ended = launch.run(launch.torchrun("run", 1, runs.arguments(wanted, out)), 60.0, kill)
+    status, why, parts = runs.judged(ended, runs.parts(out))
+    assert status == "failed"
+    assert "signal 9" in why
+    assert len(parts[0]["step_times_s"]) >= 2
+    assert {row.name for row in compare.compared(compare.predict(job, plan), parts)} >= {"step", "tensors at the peak"}
+    out.write_text(json.dumps({"ranks": parts}))
+    assert runs.read(out)[:2] == ("failed", "a rank was ended before its last step")

@@ -1,8 +1,10 @@
 """All that waits for a GPU: `make gpu`, or `python validate/gpu --device cuda`; needs torch and nothing of ours.
 
 Measures the profile, then runs every plan of validate/gpu/plans. Each call works for at most --minutes and goes on
-where the last one ended: what has a result is not done again. Run it until it says that nothing is left. Results:
-OUT/profile and OUT/runs/NAME.json. `simtrain validate PLAN --record OUT/runs/NAME.json` compares.
+where the last one ended: what has a result is not done again. A run that ran out of the device's memory or took its
+whole time has one; what fell otherwise, or was cut by --minutes, is tried again by the next call. Exit code 0: nothing
+is left. Results: OUT/profile and OUT/runs/NAME.json. `simtrain measure --from OUT/profile` makes a profile of the
+former, `simtrain validate PLAN --record OUT/runs/NAME.json` compares the latter.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 LONGEST = {"profile": 330, "run": 150}
 """Seconds one part may take; a run that takes longer is recorded as such and not tried again."""
+TOO_LONG = "took more than"
 
 
 def main():
@@ -28,21 +31,39 @@ def main():
     read.add_argument("--minutes", type=float, default=8.5)
     read.add_argument("--steps", type=int, default=10)
     asked = read.parse_args()
+    if unready(asked.device):
+        sys.exit(unready(asked.device))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     end = time.monotonic() + 60 * asked.minutes
-    todo = parts(asked)
+    todo = [part for part in parts(asked) if not part[2].exists()]
     for name, command, result, longest in todo:
-        if result.exists():
-            continue
         if time.monotonic() + longest > end and longest < 60 * asked.minutes:
-            print(f"time is over before {name}; run this again to go on")
-            return
+            print(f"time is over before {name}")
+            break
         print(f"{name}: started", flush=True)
         begin = time.monotonic()
-        why = carried_out(command, min(longest, end - time.monotonic()))
-        if not result.exists():
-            ended(name, result, why)
+        allowed = min(longest, end - begin)
+        why = carried_out(command, allowed)
+        if why and name != "profile":
+            ended(result, why, whole=allowed == longest)
         print(f"{name}: {why or 'done'}, {time.monotonic() - begin:.0f} s", flush=True)
+    missing = [name for name, _, result, _ in todo if not result.exists()]
+    if missing:
+        sys.exit(f"run this again to go on; no result yet: {', '.join(missing)}")
     print("nothing is left to do")
+
+
+def unready(device):
+    """Why nothing can run here, else ''."""
+    sys.path.insert(0, str(HERE.parent))
+    try:
+        import torch
+        from machine import too_old
+    except ImportError as error:
+        return f"{sys.executable} has no torch: {error}"
+    if device == "cuda" and not torch.cuda.is_available():
+        return "torch sees no CUDA device here (torch.cuda.is_available() is False)"
+    return too_old()
 
 
 def parts(asked):
@@ -62,25 +83,29 @@ def parts(asked):
 def carried_out(command, seconds):
     """Run one part in a session of its own; '' or what went wrong. Nothing of it is left behind."""
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-    pathlib.Path(command[command.index("--out") + 1]).parent.mkdir(parents=True, exist_ok=True)
+    out = pathlib.Path(command[command.index("--out") + 1])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".rank0.json").unlink(missing_ok=True)
     process = subprocess.Popen([sys.executable, *command], env=environment, start_new_session=True)
     try:
         code = process.wait(timeout=seconds)
         return "" if code == 0 else f"ended with code {code}"
     except subprocess.TimeoutExpired:
-        return f"took more than {seconds:.0f} s"
+        return f"{TOO_LONG} {seconds:.0f} s"
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def ended(name, result, why):
-    """Keep what a part that fell had written: its rank's record, or that there is none."""
+def ended(result, why, whole):
+    """Keep as a result what trying again would not change; `whole`: the run was given all the time one may take."""
     part = result.with_suffix(".rank0.json")
-    record = json.loads(part.read_text()) if part.exists() else {"status": "failed", "rank": 0, "step_times_s": []}
-    record.setdefault("why", why)
-    if name != "profile":
+    record = json.loads(part.read_text()) if part.exists() else {"rank": 0, "step_times_s": []}
+    late = whole and why.startswith(TOO_LONG)
+    if late:
+        record |= {"status": "failed", "why": why}
+    if late or record.get("status") == "out of memory":
         result.write_text(json.dumps({"ranks": [record]}, indent=1) + "\n", encoding="utf-8")
 
 

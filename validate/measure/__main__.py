@@ -66,74 +66,77 @@ def main():
     machine = Machine(asked.device)
     if machine.world > 1:
         machine.join()
-    tables, power = measured(machine, how, begin)
-    facts = machine.described() | {"how": how, "measured_in_s": time.monotonic() - begin, "power": power}
+    folder, failed = pathlib.Path(asked.out), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    measured(machine, how, begin, folder, failed)
+    facts = machine.described() | {"how": how, "measured_in_s": time.monotonic() - begin, "failed": failed}
     if machine.rank == 0:
-        folder = pathlib.Path(asked.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, rows in tables.items():
-            if rows:
-                with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, rows[0])
-                    writer.writeheader()
-                    writer.writerows(
-                        [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows]
-                    )
         (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     if machine.world > 1:
         machine.together()
         dist.destroy_process_group()
 
 
-def measured(machine, how, begin):
-    """Every table, and energy by kind of work; each has a share of the time so that none starves the others."""
-    limit, device = LIMIT[how], machine.device.type
+def measured(machine, how, begin, folder, failed):
+    """Write every table once it is measured, and put what raised into `failed`.
+
+    Each table has a share of the time, so that none starves the others, and each number format one of the products'.
+    """
+    limit, device, tables = LIMIT[how], machine.device.type, {}
 
     def until(share):
         return lambda: time.monotonic() - begin > share * limit
 
-    def say(what):
+    def measure(table, what, rows):
         if machine.rank == 0:
             print(f"measuring {what} ({time.monotonic() - begin:.0f} s)", file=sys.stderr, flush=True)
+        found = tables.setdefault(table, [])
+        try:
+            for row in rows:
+                found.append(row)
+        except Exception as error:  # a kernel that this device lacks costs its own rows only
+            failed[what] = f"{type(error).__name__}: {error}".splitlines()[0]
+        if machine.rank == 0 and found:
+            write(folder / f"{table}.csv", found)
 
-    dtypes = ["fp32"] if device == "cpu" else ["bf16"]
+    half, width, vocabularies = ("fp32", 256, (1024, 8192)) if device == "cpu" else ("bf16", 4096, (32000,))
+    elements, dtypes = ELEMENTS[device][: 3 if how == "quick" else 4], [half]
     if how == "full":
         dtypes = ["fp32", "bf16"] if device == "cpu" else ["bf16", "fp16", "fp32"]
         if device == "cuda" and torch.cuda.get_device_capability() >= (8, 9):
-            dtypes.append("fp8")
-    half = "fp32" if device == "cpu" else "bf16"
-    elements, tables = ELEMENTS[device][: 3 if how == "quick" else 4], {}
-    say("copies and launches")
-    tables["launch"] = kernels.launches(machine)
-    tables["copy"] = kernels.copies(machine, [MEBI, 16 * MEBI, 64 * MEBI], until(0.1))
-    tables["allocation"] = kernels.allocations(machine, [2**power for power in range(9, 30, 2)])
-    say("element-wise passes, loss, update")
-    tables["elementwise"] = [
-        *kernels.passes(machine, half, elements, 256 if device == "cpu" else 4096, until(0.2)),
-        *kernels.losses(
-            machine, 256 if device == "cpu" else 4096, (1024, 8192) if device == "cpu" else (32000,), until(0.25)
-        ),
-        *kernels.updates(machine, elements, until(0.3)),
-    ]
-    say("collectives")
+            dtypes.insert(1, "fp8")
+    measure("launch", "launches", kernels.launches(machine))
+    measure("copy", "copies", kernels.copies(machine, [MEBI, 16 * MEBI, 64 * MEBI], until(0.1)))
+    measure("allocation", "allocations", kernels.allocations(machine, [2**power for power in range(9, 30, 2)]))
+    measure("elementwise", "element-wise passes", kernels.passes(machine, half, elements, width, until(0.2)))
+    measure("elementwise", "loss", kernels.losses(machine, width, vocabularies, until(0.25)))
+    measure("elementwise", "update", kernels.updates(machine, elements, until(0.3)))
     if machine.world > 1:
-        tables["collective"] = collectives.collectives(machine, MESSAGES[how], until(0.5))
-    say("attention")
-    tables["attention_forward"] = kernels.attention(machine, half, ATTENTION[device, how], until(0.65))
-    say("products")
-    tables["matmul"] = kernels.products(machine, dtypes, SIZES[device, how], MOST_FLOP[device], until(0.95))
-    return tables, powers(machine) if device == "cuda" else []
+        measure("collective", "collectives", collectives.collectives(machine, MESSAGES[how], until(0.5)))
+    measure("attention_forward", "attention", kernels.attention(machine, half, ATTENTION[device, how], until(0.65)))
+    for place, dtype in enumerate(dtypes, 1):
+        share = until(0.65 + 0.3 * place / len(dtypes))
+        products = kernels.products(machine, dtype, SIZES[device, how], MOST_FLOP[device], share)
+        measure("matmul", f"products in {dtype}", products)
+    measure("power", "power", powers(machine) if device == "cuda" else [])
+
+
+def write(path, rows):
+    """One table."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows([{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
 
 
 def powers(machine):
     """Mean power (W) of a second of each kind of work at stock clocks, by the energy counter."""
     if machine.sensors.energy() is None:
-        return []
+        return
     a, b = (torch.randn(8192, 8192, device=machine.device, dtype=torch.bfloat16) for _ in range(2))
     big = torch.empty(512 * MEBI, dtype=torch.uint8, device=machine.device)
     other = torch.empty_like(big)
     kinds = {"idle": lambda: time.sleep(0.05), "matmul": lambda: torch.mm(a, b), "memory": lambda: other.copy_(big)}
-    found = []
     for name, call in kinds.items():
         machine.wait()
         before, begin = machine.sensors.energy(), time.perf_counter()
@@ -143,8 +146,7 @@ def powers(machine):
             machine.wait()
         seconds = time.perf_counter() - begin
         spent = machine.sensors.energy() - before
-        found.append({"name": name, "power_w": spent / seconds, "time_s": seconds} | machine.sensors.state())
-    return found
+        yield {"name": name, "power_w": spent / seconds, "time_s": seconds} | machine.sensors.state()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def collectives(machine, sizes, clock):
                 median, low, high = machine.seconds(call, batches=3, calls=_calls(machine, call))
                 row = {"collective": name, "gpus": count, "bytes": size}
                 rows.append(row | {"time_s": median, "low_s": low, "high_s": high})
-    return _whole(rows, sizes)
+    yield from _whole(rows, sizes)
 
 
 def _whole(rows, sizes):

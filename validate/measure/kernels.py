@@ -7,25 +7,20 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FP8 = torch.float8_e4m3fn
 
 
-def products(machine, dtypes, sizes, most, clock):
+def products(machine, dtype, sizes, most, clock):
     """Rows of C[m, n] = A[m, k] B[k, n] in the layouts of the forward pass and of both gradients.
 
     `sizes`: values of m, n and k; products of more than `most` FLOP are left out, and all once `clock` has run out.
     """
-    rows = []
-    for dtype in dtypes:
-        for m in sizes["m"]:
-            for n in sizes["n"]:
-                for k in sizes["k"]:
-                    if 2 * m * n * k > most or clock():
-                        continue
-                    for operand, call in _product(machine, dtype, m, n, k).items():
-                        median, low, high = machine.seconds(call, batches=3)
-                        rows.append(
-                            {"dtype": dtype, "operand": operand, "m": m, "n": n, "k": k}
-                            | {"time_s": median, "low_s": low, "high_s": high}
-                        )
-    return rows
+    for m in sizes["m"]:
+        for n in sizes["n"]:
+            for k in sizes["k"]:
+                if 2 * m * n * k > most or clock():
+                    continue
+                for operand, call in _product(machine, dtype, m, n, k).items():
+                    median, low, high = machine.seconds(call, batches=3)
+                    row = {"dtype": dtype, "operand": operand, "m": m, "n": n, "k": k}
+                    yield row | {"time_s": median, "low_s": low, "high_s": high}
 
 
 def _product(machine, dtype, m, n, k):
@@ -48,7 +43,6 @@ def _narrow_product(machine, m, n, k):
 
 def attention(machine, dtype, shapes, clock):
     """Causal attention, forward and backward, at (batch, seq, heads, kv_heads, head_dim)."""
-    rows = []
     for batch, length, heads, kv_heads, head_dim in shapes:
         if clock():
             break
@@ -65,13 +59,11 @@ def attention(machine, dtype, shapes, clock):
             lambda out=out, q=q, k=k, v=v, g=gradient: torch.autograd.grad(out, (q, k, v), g, retain_graph=True), 3
         )
         row = dict(zip(("batch", "seq", "heads", "kv_heads", "head_dim"), (batch, length, heads, kv_heads, head_dim)))
-        rows.append(row | {"time_s": forward[0], "low_s": forward[1], "high_s": forward[2], "backward_s": backward[0]})
-    return rows
+        yield row | {"time_s": forward[0], "low_s": forward[1], "high_s": forward[2], "backward_s": backward[0]}
 
 
 def passes(machine, dtype, counts, hidden, clock):
     """Element-wise steps of a layer over `counts` elements in rows of `hidden`: forward and backward seconds."""
-    rows = []
     for count in counts:
         if clock():
             break
@@ -90,14 +82,12 @@ def passes(machine, dtype, counts, hidden, clock):
             backward = machine.seconds(
                 lambda out=out, i=inputs, g=gradient: torch.autograd.grad(out, i, g, retain_graph=True), 3
             )
-            rows.append({"name": name, "dtype": dtype, "elements": count, "time_s": forward[0]})
-            rows[-1] |= {"low_s": forward[1], "high_s": forward[2], "backward_s": backward[0]}
-    return rows
+            row = {"name": name, "dtype": dtype, "elements": count, "time_s": forward[0]}
+            yield row | {"low_s": forward[1], "high_s": forward[2], "backward_s": backward[0]}
 
 
 def losses(machine, tokens, vocabularies, clock):
     """Cross-entropy of fp32 logits: forward and backward seconds."""
-    rows = []
     for vocabulary in vocabularies:
         if clock():
             break
@@ -106,14 +96,12 @@ def losses(machine, tokens, vocabularies, clock):
         forward = machine.seconds(lambda a=logits, t=target: F.cross_entropy(a, t), 3)
         out = F.cross_entropy(logits, target)
         backward = machine.seconds(lambda o=out, a=logits: torch.autograd.grad(o, a, retain_graph=True), 3)
-        rows.append({"name": "loss", "dtype": "fp32", "elements": tokens * vocabulary, "time_s": forward[0]})
-        rows[-1] |= {"low_s": forward[1], "high_s": forward[2], "backward_s": backward[0]}
-    return rows
+        row = {"name": "loss", "dtype": "fp32", "elements": tokens * vocabulary, "time_s": forward[0]}
+        yield row | {"low_s": forward[1], "high_s": forward[2], "backward_s": backward[0]}
 
 
 def updates(machine, counts, clock):
     """AdamW on `counts` fp32 parameters, one fused kernel."""
-    rows = []
     for count in counts:
         if clock():
             break
@@ -121,14 +109,12 @@ def updates(machine, counts, clock):
         weight.grad = torch.randn_like(weight)
         optimizer = torch.optim.AdamW([weight], fused=True)
         median, low, high = machine.seconds(optimizer.step, 3)
-        rows.append({"name": "update", "dtype": "fp32", "elements": count, "time_s": median})
-        rows[-1] |= {"low_s": low, "high_s": high, "backward_s": 0.0}
-    return rows
+        row = {"name": "update", "dtype": "fp32", "elements": count, "time_s": median}
+        yield row | {"low_s": low, "high_s": high, "backward_s": 0.0}
 
 
 def copies(machine, sizes, clock):
     """Copies of `sizes` bytes inside the device, and to and from pinned host memory: name, bytes, time_s."""
-    rows = []
     for size in sizes:
         if clock():
             break
@@ -141,8 +127,7 @@ def copies(machine, sizes, clock):
             calls["from host"] = lambda a=here, h=host: a.copy_(h, non_blocking=True)
         for name, call in calls.items():
             median, low, high = machine.seconds(call, 3)
-            rows.append({"name": name, "bytes": size, "time_s": median, "low_s": low, "high_s": high})
-    return rows
+            yield {"name": name, "bytes": size, "time_s": median, "low_s": low, "high_s": high}
 
 
 def launches(machine):
@@ -150,20 +135,16 @@ def launches(machine):
     x = torch.ones(16, device=machine.device)
     queued = machine.seconds(lambda: x.add_(1.0), calls=200)
     alone = machine.seconds(lambda: (x.add_(1.0), machine.wait()), calls=50)
-    return [
-        {"name": name, "time_s": found[0], "low_s": found[1], "high_s": found[2]}
-        for name, found in (("queued", queued), ("alone", alone))
-    ]
+    for name, found in (("queued", queued), ("alone", alone)):
+        yield {"name": name, "time_s": found[0], "low_s": found[1], "high_s": found[2]}
 
 
 def allocations(machine, sizes):
     """Bytes the allocator takes and reserves for one tensor of `sizes` bytes, from empty (CUDA only)."""
-    rows = []
     for size in sizes if machine.kind == "cuda" else ():
         torch.cuda.empty_cache()
         before, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
         tensor = torch.empty(size, dtype=torch.uint8, device=machine.device)
         row = {"requested_bytes": size, "allocated_bytes": torch.cuda.memory_allocated() - before}
-        rows.append(row | {"reserved_bytes": torch.cuda.memory_reserved() - reserved})
+        yield row | {"reserved_bytes": torch.cuda.memory_reserved() - reserved}
         del tensor
-    return rows

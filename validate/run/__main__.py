@@ -58,11 +58,18 @@ def main():
         "losses": [],
     }
     part = asked.out.with_suffix(f".rank{machine.rank}.json")
+
+    def keep():
+        beside = part.with_suffix(".new")
+        beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        beside.replace(part)
+
     code = 0
+    keep()
     try:
         if asked.slice is None:
             machine.join()
-        run(job, plan, machine, asked, record)
+        run(job, plan, machine, asked, record, keep)
         record["status"] = "ok"
     except torch.OutOfMemoryError as error:
         code, record["status"], record["why"] = OUT_OF_MEMORY, "out of memory", str(error).splitlines()[0]
@@ -71,7 +78,7 @@ def main():
         traceback.print_exc()
     if machine.kind == "cuda":
         record["memory"] = record.get("memory", {}) | allocator()
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep()
     if code:
         sys.exit(code)
     if asked.slice is None:
@@ -82,16 +89,18 @@ def main():
         asked.out.write_text(json.dumps({"ranks": parts}, indent=1) + "\n", encoding="utf-8")
 
 
-def run(job, plan, machine, asked, record):
-    """Warm up, watch a step, time the steps, profile two."""
+def run(job, plan, machine, asked, record, keep):
+    """Warm up, watch a step, time the steps, profile two; `keep` writes what the record has, after every step."""
     torch.manual_seed(0)
     training = Training(job, plan, machine, asked.slice is not None, asked.slice or 0)
     record["stage"] = training.mesh.place["pp"]
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if machine.rank == 0 else (lambda text: None)
     for number in range(WARM_UP - 1):
         note(record, training.step(number))
+        keep()
         say(f"warm-up step {number + 1} of {WARM_UP}")
     watched(training, machine, record)
+    keep()
     say("watched a step")
     if machine.kind == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -105,6 +114,7 @@ def run(job, plan, machine, asked, record):
         machine.wait()
         record["step_times_s"].append(time.perf_counter() - start)
         note(record, loss)
+        keep()
         say(f"step {number + 1} of {asked.steps}: {record['step_times_s'][-1]:.4g} s")
     if before is not None:
         seconds, joules = time.perf_counter() - begin, machine.sensors.energy() - before
@@ -155,6 +165,8 @@ def profiled(training, machine, asked, record):
     on_device = machine.kind == "cuda"
     rows = []
     for event in found.key_averages():
+        if on_device and getattr(event, "is_user_annotation", False):
+            continue  # a span over kernels that have rows of their own
         seconds = (event.self_device_time_total if on_device else event.self_cpu_time_total) / 1e6 / PROFILED
         if seconds > 0 and (not on_device or event.device_type != torch.autograd.DeviceType.CPU):
             rows.append({"name": event.key, "time_s": seconds, "count": event.count / PROFILED})

@@ -25,10 +25,17 @@ class Shape:
     def weight(self, *pieces):
         """One parameter of pieces (name, whole shape, dimension cut over tensor ranks or None), stacked in rows.
 
-        Values depend on the names alone, so that every layout trains the same model.
+        Values depend on the names alone, so that every layout trains the same model; a rank without peers draws its
+        own part only, on its device.
         """
         mesh, parts = self.mesh, []
         cut = pieces[0][2]
+        if mesh.alone:
+            kind = {"device": mesh.machine.device, "dtype": self.stored}
+            for _, shape, dim in pieces:
+                own = [length // mesh.tp if place == dim else length for place, length in enumerate(shape)]
+                parts.append(torch.ones(own, **kind) if len(own) == 1 else torch.randn(own, **kind) * DEVIATION)
+            return nn.Parameter(torch.cat(parts))
         for name, shape, dim in pieces:
             seed = torch.Generator().manual_seed(zlib.crc32(name.encode()))
             value = torch.ones(shape) if len(shape) == 1 else torch.randn(shape, generator=seed) * DEVIATION

@@ -35,6 +35,7 @@ class Replicas:
 
     def __init__(self, chunks, mesh):
         self.mesh, self.ready, self.under_way = mesh, False, []
+        self.parts = []
         for chunk in chunks:
             for block in chunk.blocks():
                 held = getattr(getattr(block, "feed", None), "held", None)
@@ -44,6 +45,9 @@ class Replicas:
                 self._follow(apart, mesh.group("edp") if apart else None, mesh.dp * mesh.cp // mesh.ep)
 
     def _follow(self, weights, group, degree):
+        if not weights:
+            return
+        self.parts.append((weights, group, degree))
         missing = {id(weight) for weight in weights}
 
         def arrived(weight):
@@ -57,9 +61,13 @@ class Replicas:
         for weight in weights:
             weight.register_post_accumulate_grad_hook(arrived)
 
-    def start(self, gradients, group=None, degree=None):
-        """Begin to reduce these over a group of `degree` ranks; all data-parallel ones if not given."""
-        group, degree = group or self.mesh.data_group, degree or self.mesh.dp * self.mesh.cp
+    def start_all(self):
+        """Begin to reduce every gradient: schedules run microbatches in orders of their own, so none comes last."""
+        for weights, group, degree in self.parts:
+            self.start([local(weight.grad) for weight in weights], group, degree)
+
+    def start(self, gradients, group, degree):
+        """Begin to reduce these over a group of `degree` ranks."""
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         work = None
         if degree > 1:

@@ -5,7 +5,7 @@ from torch.distributed import pipelining
 
 from run.mesh import Mesh
 from run.model import Chunk, Shape, loss_of
-from run.states import Replicas, Update, local, shard, sum_norms
+from run.states import Replicas, Update, shard, sum_norms
 
 SCHEDULES = {
     "gpipe": "ScheduleGPipe",
@@ -115,14 +115,8 @@ class Training:
         else:
             self.schedule.step(*arguments)
         if self.replicas is not None:
-            self._reduce_now()
+            self.replicas.start_all()
         return losses
-
-    def _reduce_now(self):
-        """Schedules run microbatches in orders of their own: gradients are reduced once all have been added."""
-        for chunk in self.chunks:
-            for block in chunk.blocks():
-                self.replicas.start([local(weight.grad) for weight in block.parameters()])
 
     def _accumulated(self, tokens, targets):
         losses = []
