@@ -49,7 +49,7 @@ def measure(
     if raw is not None and (device is not None or ranks is not None or quick):
         problems.append(Problem("--from", str(raw), "runs nothing", "leave --device, --ranks and --quick out"))
     if raw is None and device not in ("cpu", "cuda"):
-        problems.append(Problem("--device", device, "is not known", "known: cpu, cuda"))
+        problems.append(Problem("--device", device, "is not known", "known: cpu, cuda; or bring tables with --from"))
     if ranks is not None and (not ranks.isdecimal() or not 1 <= int(ranks) <= 1024):
         problems.append(Problem("--ranks", ranks, "must be a whole number from 1 to 1,024"))
     if out.exists() and not out.is_dir():

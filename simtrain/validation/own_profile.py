@@ -37,14 +37,25 @@ NEEDED: Final = ("launch.csv", "copy.csv", "elementwise.csv", "attention_forward
 
 
 def bring(raw: Path, folder: Path) -> None:
-    """Copy what validate/measure wrote elsewhere; WrongInput where `raw` holds no finished measurement."""
+    """Copy what validate/measure wrote elsewhere; WrongInput where `raw` holds no whole measurement."""
     if not (raw / "machine.json").is_file():
         rule = "holds no machine.json, which ends a measurement"
         raise WrongInput([Problem("--from", str(raw), rule, "name the --out of python -m measure")])
+    _complete(raw, json.loads((raw / "machine.json").read_text(encoding="utf-8")))
     folder.mkdir(parents=True, exist_ok=True)
     for path in (raw / "machine.json", *sorted(raw.glob("*.csv"))):
         if path.resolve() != (folder / path.name).resolve():
             shutil.copyfile(path, folder / path.name)
+
+
+def _complete(folder: Path, facts: dict[str, Any]) -> None:
+    """WrongInput where a needed table is missing, with what raised while it was measured."""
+    failed = "; ".join(f"{what}: {why}" for what, why in facts.get("failed", {}).items())
+    problems = [
+        Problem(str(folder), name, "was not measured", failed) for name in NEEDED if not (folder / name).is_file()
+    ]
+    if problems:
+        raise WrongInput(problems)
 
 
 def write(folder: Path, command: str) -> dict[str, Any]:
@@ -53,14 +64,7 @@ def write(folder: Path, command: str) -> dict[str, Any]:
     WrongInput where a table that a profile needs was not measured.
     """
     facts: dict[str, Any] = json.loads((folder / "machine.json").read_text(encoding="utf-8"))
-    failed = [f"{what}: {why}" for what, why in facts.get("failed", {}).items()]
-    problems = [
-        Problem(str(folder), name, "was not measured", "; ".join(failed))
-        for name in NEEDED
-        if not (folder / name).is_file()
-    ]
-    if problems:
-        raise WrongInput(problems)
+    _complete(folder, facts)
     matmul = columns(folder / "matmul.csv")
     device = _device(facts, matmul, columns(folder / "copy.csv"))
     links = _links(folder, facts)
