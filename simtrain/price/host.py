@@ -40,7 +40,7 @@ def away_seconds(node: Node, tier: Literal["cpu", "nvme"]) -> tuple[float, float
 
     Raises WrongInput where the node states no drives.
     """
-    link = 1 / node.host.device_bandwidth.value
+    link = float(copy_seconds(node, np.ones(1))[0])
     if tier == "cpu":
         return link, link
     write, read = node.host.nvme_write, node.host.nvme_read

@@ -136,18 +136,20 @@ def test_steps_of_measured_runs(run: dict[str, Any]) -> None:
 def test_a_power_cap_makes_the_largest_clock_useless() -> None:
     """The A40's stages take no less time from 1,440 MHz on, where they reach the board's 300 W.
 
-    Uncapped power by a law of the clock, held to 300 W, gives the plateau within 4 %.
+    Uncapped power by the law of the clock that the points below it follow, held to 300 W, gives the plateau within 5 %.
     """
     curve = power_profile("gpt-3-175b-a40").curves[0][0]
     below = curve.take(curve.clock <= 1.38e9)
     ratio = below.clock[0] / curve.clock
     share = (below.seconds[-1] / below.seconds[0] - 1) / (below.clock[0] / below.clock[-1] - 1)
-    power = np.maximum(below.joules[0] / below.seconds[0] / ratio**1.6, 1.0)
+    drawn = below.joules / below.seconds
+    exponent = np.polyfit(np.log(below.clock), np.log(drawn), 1)[0]
+    power = drawn[0] / ratio**exponent
     seconds = below.seconds[0] * (1 - share + share * ratio)
     free = Curve(curve.clock, seconds, np.where(curve.clock > 1.38e9, power * seconds, curve.joules))
     held = free.capped(300.0)
     above = curve.clock > 1.44e9
-    np.testing.assert_allclose(held.seconds[above], curve.seconds[above], rtol=0.04)
+    np.testing.assert_allclose(held.seconds[above], curve.seconds[above], rtol=0.05)
     assert (free.seconds[0] < 0.92 * curve.seconds[0]).all()
 
 

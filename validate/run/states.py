@@ -19,10 +19,9 @@ def shard(chunk, mesh, plan, dtype):
     states = mesh.states["replica", "shard"] if hybrid else mesh.states["shard"]
     for block in chunk.blocks():
         mixed = getattr(block, "feed", None)
-        if isinstance(mixed, Experts):
-            if mesh.dp * mesh.cp > mesh.ep:
-                fully_shard(mixed.held, mesh=mesh.experts["edp"], **options)
-                mixed.held.set_gradient_divide_factor(mesh.dp * mesh.cp)
+        if isinstance(mixed, Experts) and mesh.dp * mesh.cp > mesh.ep:
+            fully_shard(mixed.held, mesh=mesh.experts["edp"], **options)
+            mixed.held.set_gradient_divide_factor(mesh.dp * mesh.cp)
         fully_shard(block, mesh=states, **options)
     return fully_shard(chunk, mesh=states, **options)
 
