@@ -36,7 +36,7 @@ def simulate_brought(context: typer.Context) -> None:
     problems = unreadable(given["calibration"])
     problems += [
         Problem("--" + name, None, "says nothing about a configuration of another trainer", "leave it out")
-        for name in ("rank", "order", "timeline")
+        for name in ("rank", "order", "slow", "durations", "timeline")
         if name in stated
     ]
     trainer, told = given["from_"]

@@ -45,3 +45,25 @@ MemoryCap = Annotated[
     str | None, stated("Device memory to plan for, e.g. 60GiB; the device's if not given.", "SIZE", MEMORY)
 ]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of tables.")]
+COURSE: Final = "How the step runs"
+OwnOrder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Run the actions of this table (.csv as torch.distributed.pipelining writes it, or .json) instead of "
+        "the schedule's.",
+        rich_help_panel=COURSE,
+    ),
+]
+Slow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PLACE:FACTOR",
+        help="What is slower than it should be, once an option: stage=3:1.2, replica=1:1.1, rank=17:2.",
+        rich_help_panel=COURSE,
+    ),
+]
+OwnDurations = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Seconds of passes (.csv) instead of predicted ones.", rich_help_panel=COURSE),
+]

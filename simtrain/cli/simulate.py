@@ -13,8 +13,11 @@ from simtrain.cli.options import (
     GlobalBatch,
     Gpus,
     Optimizer,
+    OwnDurations,
+    OwnOrder,
     Precision,
     Seq,
+    Slow,
     Stack,
     Tokens,
     stated,
@@ -34,11 +37,21 @@ Examples:
       --tp 8 --sp --pp 4 --zero 1
   simtrain simulate job.toml --tp 8 --sp --pp 4
   simtrain simulate job.toml --pp 2 --order mine.csv --timeline
+  simtrain simulate plan.json --slow stage=3:1.2 --slow replica=1:1.1
 
 An order is a row a stage, in the order it runs: each cell a chunk's position
 on the way through the model, F (forward), B (backward) or I and W (gradients
 of inputs and of weights apart), and a microbatch. Two stages, two
 microbatches: 0F0,0F1,0B0,0B1 and 1F0,1B0,1F1,1B1. JSON: a list of such lists.
+
+What is slow: a stage, a data-parallel replica, both (replica=1,stage=3), or a
+rank of the job; a factor is how many times as long its passes take, and those
+of one place multiply. Durations are a table of passes: stage,phase,seconds,
+and if wanted chunk and microbatch; an empty cell stands for all:
+
+  stage,phase,microbatch,seconds
+  3,backward,,0.031
+  3,backward,0,0.045
 
 --from: what another trainer is told (megatron-lm: ARGS or a file; torchtitan:
 its TOML; deepspeed: its JSON), predicted on [MODEL] CLUSTER and compared with
@@ -91,15 +104,9 @@ def simulate(
     offload: Annotated[
         str, stated("States in host memory: none, optimizer (and gradients), all.", "NAME", LAYOUT)
     ] = "none",
-    order: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Run the actions of this table (.csv as torch.distributed.pipelining writes it, or .json) instead of "
-            "the schedule's.",
-            rich_help_panel=LAYOUT,
-        ),
-    ] = None,
+    order: OwnOrder = None,
+    slow: Slow = None,
+    durations: OwnDurations = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", metavar="", help="Replay the step and draw what every stage does when.")
     ] = False,
@@ -115,25 +122,20 @@ def simulate(
 
         simulate_brought(context)
         return
+    from simtrain.cli.course import read_course
     from simtrain.cli.inputs import calibrated, request, unreadable
-    from simtrain.cli.orderfile import read_order
     from simtrain.cli.output import console, print_json
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import Problem, WrongInput
     from simtrain.estimate import machine
     from simtrain.estimate.replayed import predicted, replayed
     from simtrain.search.layout import Layout
-    from simtrain.views.document import simulate_document
+    from simtrain.views.document import course_document, simulate_document
     from simtrain.views.tables import print_one
 
     from_file = Path(model).suffix == ".json" and Path(model).name != "config.json" and cluster is None
     misplaced = [*_misplaced(context, from_file), *unreadable(calibration)]
-    given = None
-    if order is not None:
-        try:
-            given = read_order(order)
-        except WrongInput as error:
-            misplaced.extend(error.problems)
+    course = read_course(order, slow, durations, misplaced)
     if timeline and as_json:
         hint = "leave one of them out; simtrain trace writes the timeline as JSON"
         misplaced.append(Problem("--timeline", None, "is drawn for people, not printed as JSON", hint))
@@ -177,15 +179,18 @@ def simulate(
         raise WrongInput(misplaced)
     job = calibrated(job, calibration)
     on = machine(job)
-    document = simulate_document(job, *predicted(job, [plan], on, given))
+    document = simulate_document(job, *predicted(job, [plan], on, course))
+    if course.lasting:
+        planned, _ = predicted(job, [plan], on, course.untouched())
+        document["course"] = course_document(course, planned)
     if as_json:
         print_json(document)
     else:
-        print_one(console(), job, document["plans"][0])
+        print_one(console(), job, document["plans"][0], document.get("course"))
     if timeline:
         from simtrain.views.gantt import print_timeline
 
-        found = replayed(job, plan, on, given)
+        found = replayed(job, plan, on, course)
         print_timeline(console(), found.step, found.footprint, found.categories)
     if not document["plans"][0]["fits"]:
         raise typer.Exit(1)
@@ -210,7 +215,7 @@ def _misplaced(context: typer.Context, from_file: bool) -> "list[Problem]":
             _flag(name), None, "cannot change the plan of a plan file", "leave it out, or name a model and a cluster"
         )
         for name in on_command_line
-        if name not in ("model", "rank", "calibration", "order", "timeline", "as_json")
+        if name not in ("model", "rank", "calibration", "order", "slow", "durations", "timeline", "as_json")
     ]
 
 

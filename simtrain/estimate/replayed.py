@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.estimate.closed import TERMS, Detail, Estimate, detail, estimate
+from simtrain.estimate.course import PLANNED, Course
 from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import priced, stage_passes
 from simtrain.estimate.treated import Treated, choices, treated
@@ -46,20 +47,19 @@ class Replayed:
     """Of the seconds of passes."""
 
 
-def replayed(job: Job, plan: Plan, on: Machine, order: Order | None = None, slowdown: Array | None = None) -> Replayed:
-    """Replay one plan; `order`: instead of its schedule's, `slowdown`: see timeline.build.
+def replayed(job: Job, plan: Plan, on: Machine, course: Course = PLANNED) -> Replayed:
+    """Replay one plan.
 
-    Raises WrongInput where the order never ends, or is one of other stages, chunks or microbatches.
+    Raises WrongInput where an order never ends, or the course is of other stages, replicas, chunks or microbatches.
     """
-    return next(replays(job, PlanTable.of([plan]), on, order, slowdown, [plan.memory]))
+    return next(replays(job, PlanTable.of([plan]), on, course, [plan.memory]))
 
 
 def replays(
     job: Job,
     plans: PlanTable,
     on: Machine,
-    order: Order | None = None,
-    slowdown: Array | None = None,
+    course: Course = PLANNED,
     memory: Sequence[MemoryPlan | None] = (),
 ) -> Iterator[Replayed]:
     """Replay plans one by one; they are priced together. `memory`: a memory plan for each, or none at all."""
@@ -73,7 +73,7 @@ def replays(
     messages = hop_seconds(on, described)
     waiting, holds = waiting_share(described), holdings(described)
     for row in range(len(plans)):
-        laid = Laid(job, described, on, row, order)
+        laid = Laid(job, described, on, row, course.order)
         microbatches = int(plans.microbatches[row])
         treatment = memory[row] if memory else None
         how = None
@@ -82,18 +82,21 @@ def replays(
         costs = laid.costs(blocks, sync, messages, how)
         held = laid.held(holds, float(waiting[row]), how)
         stages, chunks = laid.place.shape
-        if order is None and plans.schedule[row] == NO_FLUSH:
-            found = steady(stages, microbatches, costs, slowdown)
+        if course.order is None and plans.schedule[row] == NO_FLUSH:
+            slow = course.undrained(plans.plan(row), stages)
+            found = steady(stages, microbatches, costs, None if slow is None else slow.factor)
         else:
             waits = float(waiting[row])
             if how is not None and held.activations.any():
                 waits = float(held.waiting.sum() / held.activations.sum())
             pace = laid.pace(costs, waits)
             whole = drawn(SCHEDULES[plans.schedule[row]], int(plans.pp[row]), chunks, microbatches, pace)
-            found = step(order or first_of(whole, stages), costs, slowdown)
+            run = course.order or first_of(whole, stages)
+            slow, given = course.over(plans.plan(row), run)
+            found = step(run, costs, None if slow is None else slow.factor, given)
         used = footprint(found.order, held)
         away = 0.0 if how is None or treatment is None or treatment.tier != "cpu" else _away(found.order, how)
-        yield Replayed(found, used, held, laid.stages, away, 0.0 if how is None else how.flops)
+        yield Replayed(replace(found, slowdown=slow), used, held, laid.stages, away, 0.0 if how is None else how.flops)
 
 
 def _away(order: Order, how: Treated) -> float:
@@ -108,21 +111,21 @@ def exact(
     job: Job,
     plans: PlanTable,
     on: Machine,
-    order: Order | None = None,
+    course: Course = PLANNED,
     memory: Sequence[MemoryPlan | None] = (),
 ) -> tuple[Estimate, Detail]:
     """Estimate and make-up of a few plans, step time and peak of memory replayed; intervals keep their relative width.
 
-    `order`: see replayed, `memory`: see replays.
+    `course`: see replayed, `memory`: see replays.
     """
     closed, made = estimate(job, plans, on), detail(job, plans, on)
     seconds, stage = np.empty(len(plans)), np.empty(len(plans), dtype=np.int64)
     terms, classes = np.empty((len(TERMS), len(plans))), np.empty((len(CLASSES), len(plans)))
     away, again = np.zeros(len(plans)), np.zeros(len(plans))
-    for row, one in enumerate(replays(job, plans, on, order, memory=memory)):
+    for row, one in enumerate(replays(job, plans, on, course, memory)):
         fullest, action = one.footprint.peak
         seconds[row], stage[row] = one.step.seconds, one.stages[fullest]
-        terms[:, row] = one.step.terms.mean(axis=1)
+        terms[:, row] = one.step.mean_terms()
         classes[:, row] = one.footprint.classes(fullest, action)
         away[row], again[row] = one.away, one.again
     longer = seconds / closed.step_time
@@ -133,6 +136,6 @@ def exact(
     return found, replace(made, terms=terms, hardware_flops=flops, **interval)
 
 
-def predicted(job: Job, plans: Sequence[Plan], on: Machine, order: Order | None = None) -> tuple[Estimate, Detail]:
+def predicted(job: Job, plans: Sequence[Plan], on: Machine, course: Course = PLANNED) -> tuple[Estimate, Detail]:
     """The same of plans as they are written down, with their memory plans."""
-    return exact(job, PlanTable.of(plans), on, order, [plan.memory for plan in plans])
+    return exact(job, PlanTable.of(plans), on, course, [plan.memory for plan in plans])

@@ -13,18 +13,23 @@ from simtrain.timeline.traffic import traffic
 Array = NDArray[np.float64]
 
 
-def build(order: Order, costs: Costs, slowdown: Array | None = None) -> Graph:
+def build(order: Order, costs: Costs, slowdown: Array | None = None, given: Array | None = None) -> Graph:
     """The graph of one step.
 
     `slowdown`: factor on the passes of every stage of every data-parallel replica, shape (replicas, stages). One
-    replica stands for all where they are alike.
+    replica stands for all where they are alike. `given`: seconds of passes instead of the costs', before they are
+    slowed, shape (phases, stages, chunks, microbatches); nan where the costs hold.
     """
     slow = np.ones((1, order.stages)) if slowdown is None else np.asarray(slowdown, float)
     actions = listed(order, len(slow))
     parts = pieces(actions, costs)
     of = np.repeat(np.arange(len(parts.count)), parts.count)
     passes = np.tile(costs.pass_seconds(), (1, len(slow), 1)) * slow.reshape(-1)[:, None]
-    seconds = passes[actions.phase, actions.rank, actions.chunk] / parts.count
+    whole = passes[actions.phase, actions.rank, actions.chunk]
+    if given is not None:
+        stated = given[actions.phase, actions.stage, actions.chunk, actions.microbatch]
+        whole = np.where(np.isnan(stated), whole, stated * slow.reshape(-1)[actions.rank])
+    seconds = whole / parts.count
     needed = _needed(actions)
     sender, hop = _senders(actions, order, costs)
     blocked = np.zeros(len(of))
@@ -33,8 +38,8 @@ def build(order: Order, costs: Costs, slowdown: Array | None = None) -> Graph:
     arrival = parts.last.copy()
     arrival[sender[: len(under_way)]] = len(of) + np.arange(len(under_way))
     needs = np.full((len(of), NEEDS), NONE)
-    given = np.where(actions.phase == WEIGHT, parts.last[needed], arrival[needed])
-    needs[parts.first, 0] = np.where(needed == NONE, NONE, given)
+    source = np.where(actions.phase == WEIGHT, parts.last[needed], arrival[needed])
+    needs[parts.first, 0] = np.where(needed == NONE, NONE, source)
     compute = Operations(
         actions.phase[of], actions.rank[of], actions.chunk[of], actions.microbatch[of], seconds[of] + blocked, needs
     )

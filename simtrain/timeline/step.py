@@ -23,6 +23,7 @@ from simtrain.timeline.graph import (
 )
 from simtrain.timeline.order import NONE, PHASES, Order
 from simtrain.timeline.replay import Times, replay
+from simtrain.timeline.slowdown import Slowdown
 
 Array = NDArray[np.float64]
 BUBBLE, SENDING, REDUCING, GATHERING, COPYING, UPDATING, BESIDES = range(len(ALONE))
@@ -39,11 +40,18 @@ class Step:
     seconds: float
     terms: Array
     """Seconds by category of the costs and by ALONE, shape (categories + len(ALONE), ranks); a column makes a step."""
+    slowdown: Slowdown | None = None
+    """Which replicas it has ranks of; None: they are counted through."""
+
+    def mean_terms(self) -> Array:
+        """The terms in the mean over all ranks, shape (terms,)."""
+        kinds = None if self.slowdown is None else np.repeat(self.slowdown.count, self.order.stages)
+        return np.asarray(np.average(self.terms, axis=1, weights=kinds))
 
 
-def step(order: Order, costs: Costs, slowdown: Array | None = None) -> Step:
-    """Build and replay one step; WrongInput where the order never ends. `slowdown`: see build."""
-    return played(order, costs, build(order, costs, slowdown))
+def step(order: Order, costs: Costs, slowdown: Array | None = None, given: Array | None = None) -> Step:
+    """Build and replay one step; WrongInput where the order never ends. `slowdown`, `given`: see build."""
+    return played(order, costs, build(order, costs, slowdown, given))
 
 
 def played(order: Order, costs: Costs, graph: Graph) -> Step:

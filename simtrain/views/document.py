@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 
 from simtrain.estimate import TERMS, Detail, Estimate
+from simtrain.estimate.course import Course
 from simtrain.search.search import Search
 from simtrain.spec.job import Job
 from simtrain.study.run import cost, run
@@ -99,4 +100,13 @@ def simulate_document(job: Job, estimate: Estimate, detail: Detail) -> dict[str,
         "format_version": FORMAT_VERSION,
         "job": job.model_dump(mode="json"),
         "plans": rows(estimate, detail, np.zeros(len(estimate.plans), dtype=bool).tolist()),
+    }
+
+
+def course_document(course: Course, planned: Estimate) -> dict[str, Any]:
+    """What of a step was slow or given, and how long the step takes without."""
+    return {
+        "slow": [one.text for one in course.slow],
+        "durations": None if course.durations is None else course.durations.name,
+        "planned_step_time_s": float(planned.step_time[0]),
     }

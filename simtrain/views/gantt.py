@@ -87,6 +87,7 @@ def print_timeline(console: Console, step: Step, held: Footprint, categories: tu
     )
     if len(ranks) < step.graph.ranks:
         console.print(f"{len(ranks)} of {step.graph.ranks} stages: both ends and some evenly between", style="dim")
+    console.print(_alike(step), style="dim", end="")
     console.print(" " * (label + columns + 4) + "idle", style="dim")
     for rank in ranks:
         line = Text(name(step, rank).ljust(label), no_wrap=True)
@@ -98,6 +99,14 @@ def print_timeline(console: Console, step: Step, held: Footprint, categories: tu
         console.print("Passes are shorter than a column: letters stand in proportion to their time.", style="dim")
     console.print(_legend({letter for row in rows.values() for letter, _ in row}, console.width))
     console.print(_memory(step, held, evenly(order.stages)))
+
+
+def _alike(step: Step) -> str:
+    """Lines on replicas that stand for others."""
+    if step.slowdown is None or len(step.slowdown.count) == 1:
+        return ""
+    kinds = zip(step.slowdown.replica.tolist(), step.slowdown.count.tolist(), strict=True)
+    return "".join(f"replica {first} stands for {count} that are alike\n" for first, count in kinds if count > 1)
 
 
 def _counted(count: int, noun: str, plural: str = "s") -> str:

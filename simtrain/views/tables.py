@@ -66,11 +66,24 @@ def print_search(console: Console, result: Search, found: list[dict[str, Any]]) 
     )
 
 
-def print_one(console: Console, job: Job, row: dict[str, Any]) -> None:
-    """What was asked and the one plan it was asked about."""
+def print_one(console: Console, job: Job, row: dict[str, Any], course: dict[str, Any] | None = None) -> None:
+    """What was asked and the one plan it was asked about; `course`: see views.document."""
     console.print(asked(job))
     print_plan(console, job, row, title="Plan")
+    if course is not None:
+        console.print(_planned(row["step_time_s"], course))
     console.print(LEGEND, style="dim")
+
+
+def _planned(step_time: float, course: dict[str, Any]) -> str:
+    """What slow devices and given durations make of a step."""
+    planned = course["planned_step_time_s"]
+    causes = [*course["slow"], *([] if course["durations"] is None else [f"durations of {course['durations']}"])]
+    change = step_time / planned - 1
+    return (
+        f"As predicted a step takes {seconds(planned)}; {', '.join(causes)}: "
+        f"{percent(abs(change))} {'longer' if change >= 0 else 'shorter'}"
+    )
 
 
 def print_plan(console: Console, job: Job, row: dict[str, Any], title: str) -> None:
