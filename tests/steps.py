@@ -10,6 +10,8 @@ from simtrain.timeline.step import Step, step
 
 CATEGORIES = ("matmul", "attention", "tensor communication", "context communication")
 SHARES = np.array([0.6, 0.2, 0.15, 0.05])[:, None, None]
+HIDDEN = 0.1
+"""Tensor communication beside a pass, over its seconds; of a backward pass with both gradients."""
 GIB = 2.0**30
 
 
@@ -19,7 +21,9 @@ def costs(stages: int, chunks: int, shown: float = 1.0, every: bool = False) -> 
     one = np.ones((1, stages, chunks))
     one[:, -1] = 1.2
     each = np.ones((stages, chunks))
+    beside = HIDDEN * (np.array(CATEGORIES) == "tensor communication")[:, None, None] * one
     return Costs(
+        hidden=np.stack([10e-3 * beside, 20e-3 * beside]),
         forward=10e-3 * SHARES * one,
         backward=12e-3 * SHARES * one,
         weight=8e-3 * SHARES * one,

@@ -18,8 +18,9 @@ Examples:
 
 A process is a pipeline stage, a track one of its streams; counters below
 them say what memory is used for. Click a pass to follow its microbatch from
-stage to stage. Communication inside a pass is drawn in one piece at its end,
-though it is spread over the layers.
+stage to stage. Tensor, context and expert communication is spread over the
+layers of a pass, and drawn on tracks of its own: what runs beside products
+from the start of the pass, what holds it up at its end.
 
 Exit codes: 0 written, 2 wrong input."""
 

@@ -98,6 +98,7 @@ class Laid:
             backward=scale * backward,
             weight=scale * weight,
             hops=scale * self._hops(messages),
+            hidden=scale * self._hidden(blocks),
             shown=turns * (1 - hidden),
             gather=Traffic(
                 scale * self._shared(gather),
@@ -165,7 +166,7 @@ class Laid:
 
         Embedding and head stand at the two ends of the way.
         """
-        places = np.stack([self._layers(), self.place == 0, self.place == self.place.size - 1])
+        places = self._places()
         forward, backward = (
             np.einsum("bks,bsc->ksc", [getattr(part, name)[:, self.stages, self.row] for part in blocks], places)
             for name in ("forward", "backward")
@@ -176,6 +177,15 @@ class Laid:
         weight[MATMUL] -= added
         weight[ELEMENTWISE] += added
         return forward, backward - weight, weight
+
+    def _hidden(self, blocks: Sequence[Passes]) -> Array:
+        """Seconds of messages beside forward and backward passes, shape (2, categories, stages, chunks)."""
+        parts = [part.hidden[:, :, self.stages, self.row] for part in blocks]
+        return np.asarray(np.einsum("bdks,bsc->dksc", parts, self._places()))
+
+    def _places(self) -> Array:
+        """Share each chunk has of its stage's layers, of the embedding and of the head, shape (3, stages, chunks)."""
+        return np.stack([self._layers(), self.place == 0, self.place == self.place.size - 1])
 
     def _layers(self) -> Array:
         """Share of its stage's layers that each chunk has, shape (stages, chunks).

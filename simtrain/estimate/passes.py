@@ -1,7 +1,7 @@
 """Seconds of one microbatch on every representative stage: what both the closed form and the replay start from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,9 @@ class Passes:
     """Rebuilt activations and both gradients."""
     weight: Array
     """Of `backward`, the weights' gradients, which could wait; shape (representatives, plans)."""
+    hidden: Array
+    """Seconds of messages beside forward and backward, shape (2, categories, representatives, plans); by category only,
+    else of no category."""
 
 
 def machine(job: Job) -> Machine:
@@ -98,6 +101,7 @@ def stage_passes(
     selective = (plans.recompute == SELECTIVE) * (1 - full)
     forward, backward = (np.zeros((rows, *layers.shape)) for _ in range(2))
     weight = np.zeros(layers.shape)
+    hidden = np.zeros((2, 0 if total else rows, *layers.shape))
     held = {
         "dense": dense,
         "moe": layers - dense,
@@ -111,12 +115,16 @@ def stage_passes(
         backward += held[name] * back
         if split:
             weight += held[name] * time.weight[index]
+        if not total:
+            hidden += held[name] * time.hidden[:, :, None, index]
         if name in LAYERS:
+            if not total:
+                hidden[1] += held[name] * full * time.hidden[0][:, None, index]
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     if BLOCKS[0] in blocks:
         backward[0 if total else ELEMENTWISE] += accumulation[:, spread]
         weight = weight + accumulation[:, spread]
-    return Passes(forward, backward, weight)
+    return Passes(forward, backward, weight, hidden)
 
 
 def hops(described: Program, on: Machine) -> Hops:
@@ -135,4 +143,4 @@ def passes(job: Job, plans: PlanTable, on: Machine) -> tuple[Passes, Hops]:
     described, times = priced(job, plans, on)
     accumulation = sync_time(job, on, described.stages).accumulation
     found = stage_passes(described, times, accumulation, total=True, split=True)
-    return Passes(found.forward[0], found.backward[0], found.weight), hops(described, on)
+    return replace(found, forward=found.forward[0], backward=found.backward[0]), hops(described, on)

@@ -42,8 +42,6 @@ CATEGORIES: Final = (
     "launch",
 )
 MATMUL, ATTENTION, ELEMENTWISE, TENSOR, HEADS, CONTEXT, EXPERT, LAUNCH = range(len(CATEGORIES))
-COMMUNICATION: Final = tuple(CATEGORIES[axis] for axis in (TENSOR, HEADS, CONTEXT, EXPERT))
-"""Categories of a pass in which a rank waits for others."""
 OPERANDS: Final = ("forward", "input", "weight")
 _WAITS: Final = ("all_reduce", "reduce_scatter", "all_to_all")
 """Collectives that follow long products, after which ranks arrive apart; a gather follows a reduction and a norm."""
@@ -77,6 +75,8 @@ class BlockTime:
     """Seconds of forward and backward that rest on measured rows, shape (plans,)."""
     priced: NDArray[np.float64]
     """Seconds of forward and backward before any of it hides, shape (plans,)."""
+    hidden: Parts
+    """Seconds of messages that run beside forward and backward, shape (2, categories, plans)."""
     again: dict[TensorName, Parts]
     """Exposed seconds of making one of a layer's tensors again; messages hide as in the forward pass."""
 
@@ -119,16 +119,19 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
             weight += seconds
         measured += time.measured * seconds
     priced = summed(forward) + summed(backward)
-    whole = forward.copy()
+    whole, sent = forward.copy(), np.stack([forward, backward])
     taken = {"forward": np.zeros(plans), "backward": np.minimum(beside, backward[MATMUL] / 2)}
     backward[TENSOR] += beside - taken["backward"]
+    sent[1, TENSOR] += beside
     phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
     for phase, parts in phases:
         _overlap(parts, job, hideable[phase], taken[phase])
+    hidden = sent - np.stack([forward, backward])
+    for phase, parts in phases:
         _launch(parts, launched(block, job, phase) * job.stack.launch.value + called[phase])
     shown = np.divide(forward, whole, out=np.ones_like(whole), where=whole > 0)
     exposed = {tensor: parts * shown for tensor, parts in again.items()}
-    return BlockTime(forward, backward, selective, weight, measured, priced, exposed)
+    return BlockTime(forward, backward, selective, weight, measured, priced, hidden, exposed)
 
 
 def _category(op: Op) -> int:

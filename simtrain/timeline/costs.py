@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 NO_SECONDS: Final = np.zeros((1, 1))
+NONE_HIDDEN: Final = np.zeros((2, 1, 1, 1))
 ALONE: Final = (
     "bubble",
     "pipeline communication",
@@ -47,6 +48,9 @@ class Costs:
     gather: Traffic
     reduction: Traffic
     update: Array
+    hidden: Array = field(default_factory=lambda: NONE_HIDDEN)
+    """Messages beside a chunk's forward and backward pass, which take no time of theirs: shape (2, categories, stages,
+    chunks)."""
     shown: float = 1.0
     """Share of a message in which its sender does nothing else."""
     copies_out: Array = field(default_factory=lambda: NO_SECONDS)

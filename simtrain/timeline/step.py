@@ -21,7 +21,7 @@ from simtrain.timeline.graph import (
     UPDATE,
     Graph,
 )
-from simtrain.timeline.order import NONE, PHASES, Order
+from simtrain.timeline.order import BACKWARD, FORWARD, INPUT, NONE, PHASES, Order
 from simtrain.timeline.replay import Times, replay
 from simtrain.timeline.slowdown import Slowdown
 
@@ -115,6 +115,15 @@ def shares(costs: Costs) -> Array:
     """Part of a pass each category takes, shape (phases, categories, stages, chunks); 0 of a pass of no seconds."""
     parts = np.stack([costs.forward, costs.backward + costs.weight, costs.backward, costs.weight])
     whole = parts.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0))
+
+
+def hidden_shares(costs: Costs) -> Array:
+    """Seconds of messages beside a pass over those it takes, shape (phases, categories, stages, chunks); those of
+    backward passes are input gradients', and never more than stands beside them."""
+    whole = costs.pass_seconds()[:, None]
+    parts = np.zeros((len(PHASES), *costs.forward.shape))
+    parts[FORWARD], parts[BACKWARD], parts[INPUT] = costs.hidden[0], costs.hidden[1], costs.hidden[1]
     return np.asarray(np.divide(parts, whole, out=np.zeros_like(parts), where=whole > 0))
 
 

@@ -1,7 +1,8 @@
 """A replayed step as a trace that ui.perfetto.dev and chrome://tracing open: JSON in the Trace Event Format.
 
-A process is a rank, and a track one of its streams. Communication that holds up a pass (tensor, context, expert) is
-drawn in one piece at the pass's end, on a track of its own, though it is spread over all layers of the pass. A counter
+A process is a rank, and a track one of its streams. Tensor, context and expert communication is spread over all layers
+of a pass; each is drawn on a track of its own in two pieces: what runs beside products from the pass's start, what
+holds the pass up at its end, one axis after another. A counter
 says what memory is used for during a pass and until the next begins. The passes of a microbatch are one flow.
 """
 
@@ -12,18 +13,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.price.blocks import COMMUNICATION
 from simtrain.timeline.footprint import Footprint
 from simtrain.timeline.graph import COMPUTE, KINDS, MESSAGE, STREAMS
 from simtrain.timeline.order import FORWARD, LETTERS, NONE, WEIGHT, Index
-from simtrain.timeline.step import Step, shares
+from simtrain.timeline.step import Step, hidden_shares, shares
 from simtrain.views.format import GIB
 from simtrain.views.rank import name
 
 Array = NDArray[np.float64]
-TRACKS: Final = (STREAMS[COMPUTE], "communication in passes", *STREAMS[COMPUTE + 1 :])
-PASSES, INSIDE = 0, 1
-"""Tracks of the compute stream; every other stream's stands one behind its number."""
+INSIDE: Final = {
+    "tensor communication": "tensor",
+    "head exchange": "context",
+    "context communication": "context",
+    "expert communication": "expert",
+}
+"""Tracks of what passes communicate, by category."""
+TRACKS: Final = (STREAMS[COMPUTE], *dict.fromkeys(INSIDE.values()), *STREAMS[COMPUTE + 1 :])
 TICKS: Final = 8e6
 """Ticks a second. The format counts in microseconds; eighths of one are exact in binary, so slices that touch do not
 overlap in any reader, and Perfetto drops those that do."""
@@ -32,9 +37,10 @@ overlap in any reader, and Perfetto drops those that do."""
 def trace(step: Step, held: Footprint, categories: tuple[str, ...]) -> Iterator[str]:
     """The document, a piece a rank; `categories` name the first axis of `Costs.forward`."""
     yield '{"displayTimeUnit": "ms", "traceEvents": [\n'
-    parts = shares(step.costs)
+    parts, beside = shares(step.costs), hidden_shares(step.costs)
     for rank in range(step.graph.ranks):
         events = [*_named(step, rank), *_passes(step, rank, parts, categories)]
+        events += _inside(step, rank, parts, beside, categories)
         for stream in range(COMPUTE + 1, len(STREAMS)):
             events += _stream(step, rank, stream)
         events += _memory(step, held, rank)
@@ -47,7 +53,7 @@ def _clock(seconds: Array) -> list[float]:
     return (np.rint(seconds * TICKS) * (1e6 / TICKS)).tolist()  # type: ignore[no-any-return]
 
 
-def _ids(rank: int, track: int = PASSES) -> str:
+def _ids(rank: int, track: int = 0) -> str:
     """Process and thread; no thread number occurs twice, and the first of a process is its main thread."""
     process = 1 + rank * len(TRACKS)
     return f'"pid":{process},"tid":{process + track}'
@@ -70,7 +76,7 @@ def _named(step: Step, rank: int) -> list[str]:
 
 
 def _passes(step: Step, rank: int, parts: Array, categories: tuple[str, ...]) -> Iterator[str]:
-    """Passes, what they communicate, and the sends that hold up the next.
+    """Passes, and the sends that hold up the next.
 
     `parts`: shares of categories, shape (phases, categories, stages, chunks).
     """
@@ -79,41 +85,59 @@ def _passes(step: Step, rank: int, parts: Array, categories: tuple[str, ...]) ->
     kind, chunk, microbatch = graph.kind[at], graph.chunk[at], graph.microbatch[at]
     position = step.order.place[stage, chunk]
     lasting = graph.seconds[at] - graph.blocked[at]
-    inside = [number for number, category in enumerate(categories) if category in COMMUNICATION]
-    talks = lasting * parts[kind, :, stage, chunk][:, inside].sum(axis=1)
     done = step.times.end[at] - graph.blocked[at]
     flow = rank // step.order.stages * step.order.microbatches + microbatch
-    made: dict[tuple[int, int, float], tuple[str, str]] = {}
-    for k, c, m, p, seconds, f, way, begin, exchange, end, free in zip(
+    made: dict[tuple[int, int, float], str] = {}
+    for k, c, m, p, seconds, f, way, begin, end, free in zip(
         *(values.tolist() for values in (kind, chunk, microbatch, position, lasting, flow)),
         _ways(kind, chunk, microbatch, position),
-        *map(_clock, (step.times.start[at], done - talks, done, step.times.end[at])),
+        *map(_clock, (step.times.start[at], done, step.times.end[at])),
         strict=True,
     ):
         if (k, c, seconds) not in made:
             made[k, c, seconds] = _make_up(seconds * parts[k, :, stage, c], categories)
-        whole, talk = made[k, c, seconds]
         title = f"{LETTERS[k]} {m}"
         where = f'"chunk":{c},"microbatch":{m},"position":{p}'
         if end > begin:
             bound = f'"bind_id":"0x{f:x}"{way},' if way else ""
-            yield _slice(title, _ids(rank), begin, end, f"{where},{whole}", bound)
-        if end > exchange:
-            yield _slice(f"{title} communication", _ids(rank, INSIDE), max(begin, exchange), end, talk)
+            yield _slice(title, _ids(rank), begin, end, f"{where},{made[k, c, seconds]}", bound)
         if free > end:
             yield _slice(f"{title} send", _ids(rank), end, free, where)
+
+
+def _inside(step: Step, rank: int, parts: Array, beside: Array, categories: tuple[str, ...]) -> Iterator[str]:
+    """What passes communicate. `parts`, `beside`: see step.shares and step.hidden_shares."""
+    graph, at = step.graph, step.graph.stream(COMPUTE, rank)
+    stage = rank % step.order.stages
+    kind, chunk, microbatch = graph.kind[at], graph.chunk[at], graph.microbatch[at]
+    talks = [number for number, category in enumerate(categories) if category in INSIDE]
+    lasting = (graph.seconds[at] - graph.blocked[at])[:, None]
+    shown, hidden = (lasting * share[kind, :, stage, chunk][:, talks] for share in (parts, beside))
+    left = np.cumsum(shown[:, ::-1], axis=1)[:, ::-1]
+    edges = (step.times.end[at] - graph.blocked[at])[:, None] - np.pad(left, ((0, 0), (0, 1)))
+    busy = dict.fromkeys(INSIDE.values(), step.times.start[at])
+    passes = [f"{LETTERS[k]} {m}" for k, m in zip(kind.tolist(), microbatch.tolist(), strict=True)]
+    for number, category in enumerate(categories[talk] for talk in talks):
+        track = INSIDE[category]
+        begin, busy[track] = busy[track], np.minimum(busy[track] + hidden[:, number], edges[:, 0])
+        ids, what = _ids(rank, TRACKS.index(track)), f'"category":"{category}"'
+        for words, first, last in (
+            ("beside compute", begin, busy[track]),
+            ("communication", edges[:, number], edges[:, number + 1]),
+        ):
+            for title, start, end in zip(passes, _clock(first), _clock(last), strict=True):
+                if end > start:
+                    yield _slice(f"{title} {words}", ids, start, end, what)
 
 
 def _slice(title: str, ids: str, begin: float, end: float, args: str, bound: str = "") -> str:
     return f'{{"ph":"X","name":"{title}",{ids},"ts":{begin},"dur":{end - begin},{bound}"args":{{{args}}}}}'
 
 
-def _make_up(seconds: Array, categories: tuple[str, ...]) -> tuple[str, str]:
-    """Seconds by category: of all that take any, and of the communication among them."""
-
+def _make_up(seconds: Array, categories: tuple[str, ...]) -> str:
+    """Seconds by category, of all that take any."""
     found = {category: round(float(took), 9) for category, took in zip(categories, seconds, strict=True) if took > 0}
-    talks = {category: took for category, took in found.items() if category in COMMUNICATION}
-    return f'"time_by_category_s":{json.dumps(found)}', f'"time_by_category_s":{json.dumps(talks)}'
+    return f'"time_by_category_s":{json.dumps(found)}'
 
 
 def _ways(kind: Index, chunk: Index, microbatch: Index, position: Index) -> list[str]:
@@ -136,7 +160,7 @@ def opens_action(kind: Index, chunk: Index, microbatch: Index) -> NDArray[np.boo
 def _stream(step: Step, rank: int, stream: int) -> Iterator[str]:
     """Operations of a stream that does not compute."""
     graph, at = step.graph, step.graph.stream(stream, rank)
-    ids = _ids(rank, stream + 1)
+    ids = _ids(rank, TRACKS.index(STREAMS[stream]))
     sender = graph.kind[np.maximum(graph.needs[at, 0], 0)]
     for kind, sent, chunk, microbatch, begin, end in zip(
         *(values.tolist() for values in (graph.kind[at], sender, graph.chunk[at], graph.microbatch[at])),

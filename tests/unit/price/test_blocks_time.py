@@ -297,3 +297,15 @@ def test_fused_experts_narrow_in_their_products() -> None:
     for phase in ("forward", "backward"):
         assert (getattr(fused, phase)[ELEMENTWISE] < getattr(apart, phase)[ELEMENTWISE]).all()
         assert getattr(fused, phase)[MATMUL] == pytest.approx(getattr(apart, phase)[MATMUL])
+
+
+def test_what_hides_and_what_shows_are_all_messages() -> None:
+    """Whatever the stack hides, backward gathers beside products included."""
+    bare = timed(with_stack(ASKED, tensor=0.0, context=0.0, expert=0.0))
+    found = timed(with_stack(ASKED, tensor=0.7, context=0.5, expert=0.6))
+    messages = [TENSOR, HEADS, CONTEXT, EXPERT]
+    for number, phase in enumerate(("forward", "backward")):
+        sent = getattr(bare, phase)[messages] + bare.hidden[number, messages]
+        assert getattr(found, phase)[messages] + found.hidden[number, messages] == pytest.approx(sent)
+    assert (found.hidden >= 0).all()
+    assert (found.hidden[:, [TENSOR, CONTEXT, EXPERT]] > 0).any(axis=2).all()

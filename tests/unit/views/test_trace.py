@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from steps import CATEGORIES, GIB, replay
+from steps import CATEGORIES, GIB, HIDDEN, replay
 
-from simtrain.price.blocks import COMMUNICATION
 from simtrain.timeline.footprint import Footprint
+from simtrain.timeline.graph import STREAMS
 from simtrain.timeline.schedules import interleaved, one_f_one_b, zero_bubble_v
 from simtrain.timeline.schedules.pace import Pace
 from simtrain.timeline.step import SENDING, Step
@@ -46,6 +46,11 @@ def slices(found: Step, held: Footprint) -> dict[tuple[int, int], Events]:
     return {track: sorted(found, key=lambda event: event["ts"]) for track, found in by_track.items()}
 
 
+def on_track(drawn: dict[tuple[int, int], Events], rank: int, track: str, words: str) -> Events:
+    """What is told in these words."""
+    return [event for event in drawn[rank, TRACKS.index(track)] if event["name"].endswith(words)]
+
+
 @pytest.mark.parametrize(("found", "held"), STEPS.values(), ids=STEPS)
 class TestEverySchedule:
     def test_slices_of_a_track_do_not_overlap(self, found: Step, held: Footprint) -> None:
@@ -68,25 +73,31 @@ class TestEverySchedule:
         assert taken == pytest.approx(found.terms[: len(CATEGORIES)])
 
     def test_lengths_of_slices_are_seconds(self, found: Step, held: Footprint) -> None:
-        """Passes last as long as their categories, the communication drawn at their ends as long as its own."""
+        """Passes last as long as their categories, communication at their ends and beside them as its own."""
         drawn = slices(found, held)
         for rank in range(found.graph.ranks):
             passes = [event for event in drawn[rank, 0] if not event["name"].endswith("send")]
-            inside = drawn[rank, TRACKS.index("communication in passes")]
-            assert len(inside) == len(passes)
-            for whole, part in zip(passes, inside, strict=True):
+            tensor, context = (on_track(drawn, rank, track, "communication") for track in ("tensor", "context"))
+            early = {event["ts"]: event for event in on_track(drawn, rank, "tensor", "beside compute")}
+            assert len(tensor) == len(context) == len(passes)
+            for whole, first, last in zip(passes, tensor, context, strict=True):
                 by_category = whole["args"]["time_by_category_s"]
-                talks = sum(by_category[name] for name in COMMUNICATION if name in by_category)
                 assert whole["dur"] == pytest.approx(1e6 * sum(by_category.values()), abs=2 * TICK)
-                assert part["dur"] == pytest.approx(1e6 * talks, abs=2 * TICK)
-                assert part["ts"] + part["dur"] == whole["ts"] + whole["dur"]
-                assert part["name"] == f"{whole['name']} communication"
+                for part, name in ((first, "tensor communication"), (last, "context communication")):
+                    assert part["dur"] == pytest.approx(1e6 * by_category[name], abs=2 * TICK)
+                    assert part["name"] == f"{whole['name']} communication"
+                assert first["ts"] + first["dur"] == last["ts"]
+                assert last["ts"] + last["dur"] == whole["ts"] + whole["dur"]
+                share = HIDDEN * {"F": 1, "B": 1, "I": 20 / 12, "W": 0}[whole["name"][0]]
+                beside = early.pop(whole["ts"])["dur"] if share else 0
+                assert beside == pytest.approx(share * whole["dur"], abs=2 * TICK)
+            assert not early
 
     def test_every_operation_that_lasts_is_drawn(self, found: Step, held: Footprint) -> None:
         graph = found.graph
         for (rank, track), drawn in slices(found, held).items():
-            if track > 1:
-                at = graph.stream(track - 1, rank)
+            if TRACKS[track] in STREAMS[1:]:
+                at = graph.stream(STREAMS.index(TRACKS[track]), rank)
                 assert len(drawn) == (graph.seconds[at] > 0).sum()
                 assert sum(event["dur"] for event in drawn) == pytest.approx(1e6 * graph.seconds[at].sum())
 
