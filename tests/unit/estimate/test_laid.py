@@ -9,7 +9,10 @@ from jobs import job
 from simtrain.estimate import TERMS, machine
 from simtrain.estimate.replayed import exact, replayed
 from simtrain.spec.job import Job
+from simtrain.spec.memory_plan import MADE_AGAIN, MemoryPlan, StageMemory, Treatment
 from simtrain.spec.plan import Plan, PlanTable
+from simtrain.timeline.graph import COMPUTE
+from simtrain.timeline.order import BACKWARD
 
 
 def of(asked: Job, **fields: Any):
@@ -60,3 +63,31 @@ def test_gathering_and_reduction_are_told_apart() -> None:
     alone = (1 - gather.hidden) * (gather.seconds + gather.again).sum() * 8
     assert terms["parameter gathering"] == pytest.approx(alone, rel=0.02)
     assert terms["gradient reduction"] == pytest.approx((1 - reduction.hidden) * reduction.seconds.sum() * 8, rel=0.02)
+
+
+def test_stages_that_recompute_differently() -> None:
+    """Each stage's passes and memory over time are those of a plan that treats all stages as it treats that one."""
+    asked = job("llama-3-8b", gpus=8, global_batch=16)
+    some = {"attention": Treatment(recompute=8)}
+    all_made = {name: Treatment(recompute=5) for name in MADE_AGAIN}
+
+    def with_plan(*stages: StageMemory):
+        return of(asked, tp=2, sp=True, pp=4, global_batch=16, memory=MemoryPlan(stages=stages))
+
+    mixed = with_plan(StageMemory(first=0, last=0, tensors=all_made), StageMemory(first=2, last=3, tensors=some))
+    alike = {
+        (0,): with_plan(StageMemory(first=0, last=3, tensors=all_made)),
+        (1,): with_plan(),
+        (2, 3): with_plan(StageMemory(first=0, last=3, tensors=some)),
+    }
+    graph = mixed.step.graph
+    backward = {}
+    for stages, one in alike.items():
+        for stage in stages:
+            here = graph.stream(COMPUTE, stage)
+            assert graph.seconds[here] == pytest.approx(one.step.graph.seconds[here])
+            assert mixed.footprint.total[stage] == pytest.approx(one.footprint.total[stage])
+            backward[stage] = graph.seconds[here][graph.kind[here] == BACKWARD].max()
+    assert backward[0] > 1.1 * backward[2] > 1.1 * backward[1]
+    assert mixed.footprint.activations[0].max() < 0.6 * alike[1,].footprint.activations[0].max()
+    assert mixed.step.seconds < alike[0,].step.seconds
