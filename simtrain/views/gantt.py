@@ -55,6 +55,14 @@ MEANING: Final = {
     IDLE: ("idle", "dim"),
 }
 """What letters stand for, and how they are coloured."""
+SHORT: Final = {
+    "gradients": "grads",
+    "optimizer": "optim.",
+    "activations": "activ.",
+    "working set": "working",
+    "fragmentation": "fragm.",
+}
+"""Headings of classes of memory in a narrow terminal."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ def print_timeline(console: Console, step: Step, held: Footprint, categories: tu
     if order.chunk.shape[1] > columns:
         console.print("Passes are shorter than a column: letters stand in proportion to their time.", style="dim")
     console.print(_legend({letter for row in rows.values() for letter, _ in row}, console.width))
-    console.print(_memory(step, held, evenly(order.stages)))
+    _memory(console, step, held, evenly(order.stages))
 
 
 def _alike(step: Step) -> str:
@@ -214,8 +222,11 @@ def _legend(shown: set[str], width: int) -> Text:
     return Text("\n").join(lines)
 
 
-def _memory(step: Step, held: Footprint, stages: list[int]) -> Table:
-    """What each stage's memory holds when it holds most, by the classes that take any."""
+def _memory(console: Console, step: Step, held: Footprint, stages: list[int]) -> None:
+    """What each stage's memory holds when it holds most, by the classes that take any.
+
+    Where the terminal is too narrow headings are short, and what is alike on all stages stands below.
+    """
     order, total = step.order, held.total
     fullest, _ = held.peak
     peaks = {
@@ -223,15 +234,26 @@ def _memory(step: Step, held: Footprint, stages: list[int]) -> Table:
         for stage in sorted({*stages, fullest})
     }
     sizes = np.array([held.classes(stage, action) for stage, action in peaks.items()])
-    shown = np.flatnonzero(sizes.max(axis=0) > 0)
-    title = f"Peak memory in GiB, at most {gib(total.max())} on stage {fullest}"
-    table = Table(title=title, title_justify="left", box=None)
-    table.add_column("", no_wrap=True)
-    for heading in ("peak", *(CLASSES[number] for number in shown)):
-        table.add_column(heading, justify="right", overflow="fold")
-    table.add_column("during", no_wrap=True)
-    for row, (stage, action) in zip(sizes, peaks.items(), strict=True):
-        during = f"{LETTERS[order.phase[stage, action]]} {order.microbatch[stage, action]}"
-        parts = (f"{size / GIB:.1f}" if size else "-" for size in row[shown])
-        table.add_row(f"stage {stage}", f"{total[stage, action] / GIB:.1f}", *parts, during)
-    return table
+    shown = [number for number in range(len(CLASSES)) if sizes[:, number].max() > 0]
+    alike = [number for number in shown if len({f"{size / GIB:.1f}" for size in sizes[:, number]}) == 1]
+    console.print(f"Peak memory in GiB, at most {gib(total.max())} on stage {fullest}", style="table.title")
+
+    def table(headings: dict[int, str]) -> Table:
+        drawn = Table(box=None)
+        drawn.add_column("", no_wrap=True)
+        for heading in ("peak", *headings.values()):
+            drawn.add_column(heading, justify="right", overflow="fold")
+        drawn.add_column("during", no_wrap=True)
+        for row, (stage, action) in zip(sizes, peaks.items(), strict=True):
+            during = f"{LETTERS[order.phase[stage, action]]} {order.microbatch[stage, action]}"
+            parts = (f"{size / GIB:.1f}" if size else "-" for size in row[list(headings)])
+            drawn.add_row(f"stage {stage}", f"{total[stage, action] / GIB:.1f}", *parts, during)
+        return drawn
+
+    whole = table({number: CLASSES[number] for number in shown})
+    if console.measure(whole, options=console.options.update(max_width=WIDEST)).maximum <= console.width or not alike:
+        console.print(whole)
+        return
+    differ = [number for number in shown if number not in alike]
+    console.print(table({number: SHORT.get(CLASSES[number], CLASSES[number]) for number in differ}))
+    console.print(" on each: " + ", ".join(f"{CLASSES[number]} {sizes[0, number] / GIB:.1f}" for number in alike))

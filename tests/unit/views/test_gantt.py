@@ -98,3 +98,13 @@ def test_memory_by_stage_at_its_peak() -> None:
     assert re.search(r"^ stage 0 +30.3 +20.0 +8.0 +- +2.0 +0.3 +B 0$", table, re.MULTILINE)
     assert re.search(r"^ stage 7 +26.2 +20.0 +1.0 +3.0 +2.0 +0.2 +B 0$", table, re.MULTILINE)
     assert "at most 30.3 GiB on stage 0" in table
+
+
+def test_headings_of_memory_stay_whole_in_a_narrow_terminal() -> None:
+    """What does not fit beside the rest is what all stages have alike."""
+    wide, narrow = (printed(*WIDE, width=width).split("Peak memory")[1].splitlines() for width in (120, 62))
+    assert wide[1].split() == ["peak", "weights", "activations", "logits", "working", "set", "fragmentation", "during"]
+    assert narrow[1].split() == ["peak", "activ.", "logits", "fragm.", "during"]
+    assert narrow[2].split() == ["stage", "0", "30.3", "8.0", "-", "0.3", "B", "0"]
+    assert narrow[-1] == " on each: weights 20.0, working set 2.0"
+    assert max(map(len, narrow)) <= 62
