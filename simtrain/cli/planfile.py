@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from simtrain.cli.output import note
 from simtrain.errors import Problem, WrongInput
 from simtrain.search.layout import described, stated
 from simtrain.search.space import broken_rules
@@ -17,7 +18,10 @@ from simtrain.workload.strategies.pipeline import stage_layers
 def read_plan(path: Path, rank: str) -> tuple[Job, Plan]:
     """Job and plan number `rank` (1 is the best) of a file written by `simtrain plan --out`."""
     document = _read(path)
-    return _chosen(path, document["job"], document["plans"], rank)
+    found = _chosen(path, document["job"], document["plans"], rank)
+    if "course" in document:
+        note(f"{path} holds a step with --order, --slow or --durations of its own; this is its plan without them")
+    return found
 
 
 def read_plans(path: Path, rank: str) -> tuple[Job, list[Plan], list[Plan]]:

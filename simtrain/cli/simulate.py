@@ -128,6 +128,7 @@ def simulate(
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import Problem, WrongInput
     from simtrain.estimate import machine
+    from simtrain.estimate.course import PLANNED
     from simtrain.estimate.replayed import predicted, replayed
     from simtrain.search.layout import Layout
     from simtrain.views.document import course_document, simulate_document
@@ -180,9 +181,8 @@ def simulate(
     job = calibrated(job, calibration)
     on = machine(job)
     document = simulate_document(job, *predicted(job, [plan], on, course))
-    if course.lasting:
-        planned, _ = predicted(job, [plan], on, course.untouched())
-        document["course"] = course_document(course, planned)
+    if course != PLANNED:
+        document["course"] = course_document(course, order, predicted(job, [plan], on)[0])
     if as_json:
         print_json(document)
     else:

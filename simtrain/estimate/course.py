@@ -26,15 +26,6 @@ class Course:
     durations: Durations | None = None
     """Instead of priced ones; the slow take a multiple of them."""
 
-    @property
-    def lasting(self) -> bool:
-        """Whether passes take other seconds than predicted."""
-        return bool(self.slow) or self.durations is not None
-
-    def untouched(self) -> "Course":
-        """The same with passes as predicted."""
-        return Course(self.order)
-
     def over(self, plan: Plan, order: Order) -> tuple[Slowdown | None, Array | None]:
         """What is slow, and seconds given for passes (see Durations.of); WrongInput with all that is not there."""
         slow, given, problems = None, None, list[Problem]()

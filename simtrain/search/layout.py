@@ -106,7 +106,8 @@ class Layout:
             problems.append(_uneven(job, values, taken))
             broken = [rule for rule in broken if not columns_read(job, rule) & DERIVED]
         problems += [
-            Problem(described(job, table, rule), None, stated(rule), _fixes(job, values, rule)) for rule in broken
+            Problem(described(job, table, rule), None, stated(rule), _hint(job, values, broken, rule, table))
+            for rule in broken
         ]
         if problems:
             raise WrongInput(problems)
@@ -193,10 +194,19 @@ def _uneven(job: Job, values: Values, taken: int) -> Problem:
     return Problem(f"layout ({written})", None, rule, _use(good, values))
 
 
-def _fixes(job: Job, values: Values, rule: Rule) -> str:
-    """Single options that keep the rule when changed, without breaking one that was kept."""
+def _hint(job: Job, values: Values, broken: list[Rule], rule: Rule, table: PlanTable) -> str:
+    """Single options that keep the rule when changed, best those that also keep the others broken beside it."""
     reads = columns_read(job, rule)
-    before = {other.name for other in broken_rules(job, _table(job, values))[0]} - {rule.name}
+    beside = [other for other in broken if columns_read(job, other) & reads]
+    found = _fixes(job, values, rule, beside) or _fixes(job, values, rule, [rule])
+    other = rule.beside(table) if rule.beside is not None else ""
+    return (f"{found}; or {other}" if found else f"try {other}") if other else found
+
+
+def _fixes(job: Job, values: Values, rule: Rule, wanted: list[Rule]) -> str:
+    """Single options that keep the wanted rules when changed, without breaking one that was kept."""
+    reads = columns_read(job, rule)
+    before = {other.name for other in broken_rules(job, _table(job, values))[0]} - {other.name for other in wanted}
     kept = [other for other in RULES if other.name not in before]
     good: Values = {}
     for name in values:

@@ -1,5 +1,6 @@
 """Answers as plain data: what `--json` prints and plan files hold. Keys carry their units; later versions add keys."""
 
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -103,9 +104,10 @@ def simulate_document(job: Job, estimate: Estimate, detail: Detail) -> dict[str,
     }
 
 
-def course_document(course: Course, planned: Estimate) -> dict[str, Any]:
-    """What of a step was slow or given, and how long the step takes without."""
+def course_document(course: Course, order: Path | None, planned: Estimate) -> dict[str, Any]:
+    """What of a step was not as planned, its `order` read from a file, and how long the step takes as planned."""
     return {
+        "order": None if order is None else str(order),
         "slow": [one.text for one in course.slow],
         "durations": None if course.durations is None else course.durations.name,
         "planned_step_time_s": float(planned.step_time[0]),

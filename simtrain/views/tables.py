@@ -76,12 +76,12 @@ def print_one(console: Console, job: Job, row: dict[str, Any], course: dict[str,
 
 
 def _planned(step_time: float, course: dict[str, Any]) -> str:
-    """What slow devices and given durations make of a step."""
+    """What an order of one's own, slow devices and given durations make of a step."""
     planned = course["planned_step_time_s"]
-    causes = [*course["slow"], *([] if course["durations"] is None else [f"durations of {course['durations']}"])]
+    causes = [f"{what} of {course[what]}" for what in ("order", "durations") if course[what]]
     change = step_time / planned - 1
     return (
-        f"As predicted a step takes {seconds(planned)}; {', '.join(causes)}: "
+        f"As planned a step takes {seconds(planned)}; {', '.join([*course['slow'], *causes])}: "
         f"{percent(abs(change))} {'longer' if change >= 0 else 'shorter'}"
     )
 

@@ -17,3 +17,5 @@ class Rule:
     name: str
     reason: str
     holds: Callable[[Job, PlanTable], NDArray[np.bool_]]
+    beside: Callable[[PlanTable], str] | None = None
+    """What else than another layout would keep it, of the first plan; empty if nothing."""

@@ -15,6 +15,7 @@ def test_what_a_step_becomes(run: Run) -> None:
     before, after = planned["plans"][0]["step_time_s"], slowed["plans"][0]["step_time_s"]
     assert "course" not in planned
     assert slowed["course"] == {
+        "order": None,
         "slow": ["stage=3:1.2", "replica=1:1.1"],
         "durations": None,
         "planned_step_time_s": before,
@@ -54,3 +55,22 @@ def test_a_trace_of_it(run: Run) -> None:
     names = [event["args"]["name"] for event in events if event["name"] == "process_name"]
     assert names[0] == "replica 0 stage 0"
     assert names[-1].startswith("replica 1")
+
+
+def test_an_answer_read_back_says_what_it_leaves_out(run: Run) -> None:
+    answer = run("simulate", *JOB, *SLOW, "--json").out
+    Path("slow.json").write_text(answer)
+    again = run("simulate", "slow.json", "--json")
+    assert "--slow" in again.err
+    assert json.loads(again.out)["plans"][0]["step_time_s"] == json.loads(answer)["course"]["planned_step_time_s"]
+    assert run("simulate", "slow.json", *SLOW, "--json").out == answer
+
+
+def test_hints_of_several_broken_rules_agree(run: Run) -> None:
+    """Each keeps all of them; and stacks that have the schedule are named."""
+    layout = (*JOB, "--schedule", "zb-v")
+    here = [line for line in run("simulate", *layout, "--stack", "torchtitan").err.splitlines() if "hint" in line]
+    assert here == ["  hint: try --vpp 2; or --schedule 1f1b"] * 2
+    elsewhere = run("simulate", *layout, "--vpp", "2")
+    assert "or --stack torch-plain, torch-plain-gloo, torchtitan, zero-bubble" in elsewhere.err
+    assert run("simulate", *layout, "--vpp", "2", "--stack", "torchtitan").code == 0

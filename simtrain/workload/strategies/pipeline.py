@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.spec import load
 from simtrain.spec.job import Job
+from simtrain.spec.library import names
 from simtrain.spec.plan import PlanTable
-from simtrain.spec.schedule import CHUNK_STEP, FLOODS, LEAST_CHUNKS, MOST_CHUNKS, SCHEDULES, SPLIT
+from simtrain.spec.schedule import CHUNK_STEP, FLOODS, LEAST_CHUNKS, MOST_CHUNKS, SCHEDULES, SPLIT, Schedule
 from simtrain.workload.parameters import parameters
 from simtrain.workload.rule import Rule
 
@@ -190,6 +192,12 @@ def stage_layers(job: Job, plans: PlanTable) -> list[int]:
     return [int(layers) for layers in np.repeat(found.layers[:, 0], found.count[:, 0].astype(np.int64))]
 
 
+def _stacks_with(schedule: Schedule) -> str:
+    """The stacks that have a schedule, as an option."""
+    having = [name for name in names(load.STACKS) if schedule in load.stack(name).schedules]
+    return f"--stack {', '.join(having)}" if having else ""
+
+
 RULES = (
     Rule(
         "every stage holds a layer",
@@ -215,6 +223,7 @@ RULES = (
         "the stack has this schedule",
         "this training stack does not offer it",
         lambda job, plans: np.isin(plans.schedule, [SCHEDULES.index(name) for name in job.stack.schedules]),
+        beside=lambda plans: _stacks_with(SCHEDULES[plans.schedule[0]]),
     ),
     Rule(
         "interleaving needs a pipeline",
