@@ -22,7 +22,7 @@ from simtrain.workload.op import Block
 from simtrain.workload.program import Program
 from simtrain.workload.strategies.pipeline import splits
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
-from simtrain.workload.strategies.sharding import kept_whole, reduced_every, reduced_late
+from simtrain.workload.strategies.sharding import gathers_back, kept_whole, reduced_every, reduced_late
 
 Array = NDArray[np.float64]
 HEADROOM: Final = 0.05
@@ -137,9 +137,7 @@ def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: b
     hidden = stack.overlap.pipeline.value
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, messages, hidden, apart)
     gathers, gathering = sync.gather[:, spread], stack.hidden("parameter_gathering")
-    whole, again = kept_whole(job, plans), gathers
-    if stack.messages.gathered_to_rebuild.value:
-        again = gathers * (1 + full_share(plans, layout.layers[:, spread]))
+    whole, again = kept_whole(job, plans), gathers * gathers_back(job, full_share(plans, layout.layers[:, spread]))
     reduction = exposed_reduction(
         plans,
         layout.position[:, spread],

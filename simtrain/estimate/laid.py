@@ -19,9 +19,9 @@ from simtrain.timeline.memory import CLASSES, Holdings
 from simtrain.timeline.order import Order, folded, looped
 from simtrain.timeline.schedules.pace import Pace
 from simtrain.workload.program import Program
-from simtrain.workload.strategies.pipeline import splits
+from simtrain.workload.strategies.pipeline import hop_leaves, splits
 from simtrain.workload.strategies.recompute import full_share
-from simtrain.workload.strategies.sharding import kept_whole, reduced_every, reduced_late, wire_bytes
+from simtrain.workload.strategies.sharding import gathers_back, kept_whole, reduced_every, reduced_late, wire_bytes
 
 Array = NDArray[np.float64]
 MOST_BUCKETS: Final = 16
@@ -89,7 +89,6 @@ class Laid:
         rebuilt = full_share(plans, self.part.layout.layers[:, self.rows])[self.stages, row]
         if treated is not None:
             rebuilt = treated.gathered_again
-        twice = 1 + rebuilt if stack.messages.gathered_to_rebuild.value else np.ones_like(rebuilt)
         turns = 2 if stack.exchanged_in_turn.value else 1
         apart = bool(splits(plans)[row])
         hidden = 1.0 if apart else stack.overlap.pipeline.value if HIDES[schedule] else 0.0
@@ -104,7 +103,7 @@ class Laid:
                 scale * self._shared(gather),
                 stack.hidden("parameter_gathering"),
                 bool(plans.zero[row] == 3) and not whole,
-                scale * self._shared(gather * twice),
+                scale * self._shared(gather * gathers_back(job, rebuilt)),
             ),
             reduction=Traffic(
                 scale * self._shared(reduction),
@@ -205,8 +204,7 @@ class Laid:
         inside, between = (float(part[self.row]) for part in messages)
         plans, row = self.plans, self.row
         ranks = int(plans.tp[row] * plans.cp[row] * plans.dp[row])
-        first = ranks * np.arange(len(self.stages))
-        leaves = (first + 2 * ranks - 1) // self.domain > first // self.domain
+        leaves = hop_leaves(ranks, np.arange(len(self.stages)), self.domain)
         leaves[-1] = ranks * plans.pp[row] > self.domain
         return np.where(leaves, between, inside)
 

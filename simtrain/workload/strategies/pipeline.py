@@ -163,6 +163,12 @@ def activation_limit(plans: PlanTable) -> NDArray[np.float64]:
     return np.asarray(microbatches + np.where(plans.schedule == DUALPIPE_V, 0.5, 0.0))
 
 
+def hop_leaves(ranks: Counts | int, stage: Counts | int, domain: int) -> NDArray[np.bool_]:
+    """Whether any of the messages from a stage of `ranks` ranks to their like in the next leaves a scale-up domain."""
+    first = np.asarray(ranks * stage)
+    return np.asarray((first + 2 * ranks - 1) // domain > first // domain)
+
+
 def crossings(plans: PlanTable, domain: int) -> tuple[Stages, NDArray[np.float64]]:
     """Where hops leave a scale-up domain of `domain` ranks.
 
@@ -173,8 +179,7 @@ def crossings(plans: PlanTable, domain: int) -> tuple[Stages, NDArray[np.float64
     leaves = (plans.pp > 1) & (total > domain)
     each = ranks >= domain
     inner = 1.0 * leaves
-    first = 1.0 * (leaves & each)
-    last = 1.0 * (leaves & ((total - ranks) % domain == 0))
+    first, last = (1.0 * (leaves & hop_leaves(ranks, stage, domain)) for stage in (0, plans.pp - 2))
     through = np.where(each, plans.pp - 1, -(-total // domain) - 1) * leaves
     return np.stack([first, inner, inner, last]), through.astype(float)
 

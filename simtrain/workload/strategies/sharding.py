@@ -147,6 +147,12 @@ def kept_whole(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
     return np.asarray((plans.zero == 3) & (plans.pp > 1) & job.stack.whole_in_pipeline.value)
 
 
+def gathers_back(job: Job, rebuilt: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How often sharded weights are gathered for a backward pass, `rebuilt` being the share of layers that are made
+    again before it; same shape."""
+    return 1 + rebuilt * job.stack.messages.gathered_to_rebuild.value
+
+
 def reduced_every(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
     """Whether gradients are reduced, or go to the host, after every microbatch rather than once a step."""
     return np.asarray(((plans.zero >= 2) & ~kept_whole(job, plans)) | leaves(plans))

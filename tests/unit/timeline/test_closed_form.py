@@ -10,7 +10,7 @@ from simtrain.spec.base import Fact
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.spec.schedule import SCHEDULES
 from simtrain.timeline.closed_form import Hops, Pipeline, exposed_gather, exposed_reduction, pipeline
-from simtrain.workload.strategies.pipeline import crossings, exchanges, in_flight, layout, splits
+from simtrain.workload.strategies.pipeline import crossings, exchanges, hop_leaves, in_flight, layout, splits
 from simtrain.workload.strategies.sharding import reduced_every
 
 
@@ -87,6 +87,16 @@ def test_hops_between_domains() -> None:
     leaves, through = crossings(PlanTable.of([Plan(tp=2, pp=32), Plan(tp=8, pp=4), Plan(tp=2, pp=4)]), 8)
     assert leaves.T.tolist() == [[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]]
     assert through.tolist() == [7, 3, 0]
+
+
+@pytest.mark.parametrize(("ranks", "domain"), [(2, 8), (6, 8), (3, 8), (12, 8)])
+def test_any_rank_of_a_stage_that_leaves_its_domain(ranks: int, domain: int) -> None:
+    """Rank by rank: where it lies, and where the next stage's like does."""
+    stage = np.arange(8)
+    each = ranks * stage[:, None] + np.arange(ranks)
+    leaves = (each // domain != (each + ranks) // domain).any(axis=1)
+    assert hop_leaves(ranks, stage, domain).tolist() == leaves.tolist()
+    assert leaves.any()
 
 
 @pytest.mark.parametrize(("zero", "rounds"), [(1, 1), (2, 4)])
