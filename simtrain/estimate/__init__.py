@@ -1,6 +1,18 @@
 """The only wiring of the stages: job and plans in; time, memory and their make-up out."""
 
 from simtrain.estimate.closed import HEADROOM, TERMS, Detail, Estimate, detail, estimate
-from simtrain.estimate.passes import Passes, machine, passes
+from simtrain.estimate.passes import Passes, launches, machine, passes, priced
 
-__all__ = ["HEADROOM", "TERMS", "Detail", "Estimate", "Passes", "detail", "estimate", "machine", "passes"]
+__all__ = [
+    "HEADROOM",
+    "TERMS",
+    "Detail",
+    "Estimate",
+    "Passes",
+    "detail",
+    "estimate",
+    "launches",
+    "machine",
+    "passes",
+    "priced",
+]

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.estimate.passes import hops, priced, stage_passes
+from simtrain.estimate.passes import hops, launches, priced, stage_passes
 from simtrain.price.blocks import CATEGORIES, LAUNCH, BlockTime, Machine, summed
 from simtrain.price.step import sync_time
 from simtrain.price.uncertainty import relative_width
@@ -105,7 +105,7 @@ def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     described, times = priced(job, plans, on)
     terms = _step(described, times, on, total=True)
     capacity, host = job.cluster.device.memory.value, job.cluster.node.host.memory.value / job.node_devices
-    return Estimate(job, plans, summed(terms), memory(described), capacity, host)
+    return Estimate(job, plans, summed(terms), memory(described, launches(described, times)), capacity, host)
 
 
 def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:

@@ -1,5 +1,6 @@
 """Seconds of one microbatch on every representative stage: what both the closed form and the replay start from."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from simtrain.laws.power import capped_clock
 from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine, block_time, summed
 from simtrain.price.collectives import network
-from simtrain.price.launched import LAYERS
+from simtrain.price.launched import LAYERS, queued
 from simtrain.price.profile import UNFUSED, attention_kernel, profile
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.spec import load
@@ -20,6 +21,7 @@ from simtrain.spec.hardware import Device
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.timeline.closed_form import Hops
+from simtrain.timeline.memory import Launches
 from simtrain.workload.program import Program, program
 from simtrain.workload.strategies.pipeline import crossings, exchanges
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
@@ -75,6 +77,17 @@ def priced(job: Job, plans: PlanTable, on: Machine) -> tuple[Program, dict[str, 
     described = program(job, plans, fused_attention=on.attention_kernel not in UNFUSED)
     rows = len(described.layers.spread.rows)
     return described, {block.name: block_time(block, job, on, rows) for block in described.layers.blocks}
+
+
+def launches(described: Program, times: dict[str, BlockTime]) -> Launches | None:
+    """How the host keeps up, by the fuller of two kinds of layers; none where the stack holds nothing for it."""
+    if not described.job.stack.kept.reduced.value:
+        return None
+    held = [block for block in described.layers.blocks if block.name in LAYERS]
+    index = described.layers.spread.index
+    ahead = np.logical_and.reduce([times[block.name].slack >= 0 for block in held])
+    layers = functools.reduce(np.minimum, [queued(block, described.job) for block in held])
+    return Launches(ahead[index], np.broadcast_to(layers, ahead.shape)[index])
 
 
 def stage_passes(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from simtrain.estimate.closed import TERMS, Detail, Estimate, detail, estimate
 from simtrain.estimate.course import PLANNED, Course
 from simtrain.estimate.laid import Laid
-from simtrain.estimate.passes import priced, stage_passes
+from simtrain.estimate.passes import launches, priced, stage_passes
 from simtrain.estimate.treated import Treated, choices, treated
 from simtrain.price.blocks import CATEGORIES, LAUNCH, Machine
 from simtrain.price.launched import LAYERS
@@ -71,7 +71,7 @@ def replays(
     )
     blocks[0].forward[LAUNCH] += job.stack.microbatch_overhead.value
     messages = hop_seconds(on, described)
-    waiting, holds = waiting_share(described), holdings(described)
+    waiting, holds = waiting_share(described), holdings(described, launches(described, times))
     for row in range(len(plans)):
         laid = Laid(job, described, on, row, course.order)
         microbatches = int(plans.microbatches[row])

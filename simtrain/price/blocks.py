@@ -79,6 +79,8 @@ class BlockTime:
     """Seconds of messages that run beside forward and backward, shape (2, categories, plans)."""
     again: dict[TensorName, Parts]
     """Exposed seconds of making one of a layer's tensors again; messages hide as in the forward pass."""
+    slack: NDArray[np.float64]
+    """Of both passes beyond what the host needs to launch them, below zero where it is behind; shape (plans,)."""
 
 
 def summed(rows: Parts) -> Parts:
@@ -124,14 +126,15 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     backward[TENSOR] += beside - taken["backward"]
     sent[1, TENSOR] += beside
     phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
+    slack = np.zeros(plans)
     for phase, parts in phases:
         _overlap(parts, job, hideable[phase], taken[phase])
     hidden = sent - np.stack([forward, backward])
     for phase, parts in phases:
-        _launch(parts, launched(block, job, phase) * job.stack.launch.value + called[phase])
+        slack += _launch(parts, launched(block, job, phase) * job.stack.launch.value + called[phase])
     shown = np.divide(forward, whole, out=np.ones_like(whole), where=whole > 0)
     exposed = {tensor: parts * shown for tensor, parts in again.items()}
-    return BlockTime(forward, backward, selective, weight, measured, priced, hidden, exposed)
+    return BlockTime(forward, backward, selective, weight, measured, priced, hidden, exposed, slack)
 
 
 def _category(op: Op) -> int:
@@ -176,12 +179,14 @@ def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:
     return np.where(group.members > 1, message.times * collectives.call_seconds(machine.network, group), 0.0)
 
 
-def _launch(parts: Parts, host: NDArray[np.float64]) -> None:
+def _launch(parts: Parts, host: NDArray[np.float64]) -> NDArray[np.float64]:
     """A block takes no less time than the `host` needs to launch its kernels and to call its collectives.
 
-    Where the host is behind, so is the last rank at a collective.
+    Where the host is behind, so is the last rank at a collective. Returns how far it is ahead, in seconds.
     """
-    parts[LAUNCH] = np.maximum(host - summed(parts), 0.0)
+    ahead = summed(parts) - host
+    parts[LAUNCH] = np.maximum(-ahead, 0.0)
+    return ahead
 
 
 def _price(works: Sequence[Work], job: Job, machine: Machine, plans: int) -> list[Timed]:

@@ -5,10 +5,12 @@ from typing import Final
 import numpy as np
 
 from simtrain.spec.job import Job
-from simtrain.workload.op import Block, Elementwise, GroupedMatmul, Phase, Values
+from simtrain.workload.op import Block, Elementwise, GroupedMatmul, Message, Phase, Values
 
 LAYERS: Final = ("dense", "moe")
 """Blocks that are layers of the model."""
+QUEUE: Final = 1000
+"""Kernels a host may launch before the device runs them (measured: NVIDIA developer forum, thread 68937)."""
 
 
 def launched(block: Block, job: Job, phase: Phase) -> Values:
@@ -25,3 +27,9 @@ def launched(block: Block, job: Job, phase: Phase) -> Values:
         counted = counted + job.stack.experts.kernels.value + each
     steps = (op.work.kernels - 1 for op in block.phase(phase) if isinstance(op.work, Elementwise))
     return counted * (1 if phase == "forward" else 2) + sum(steps, np.zeros(1))
+
+
+def queued(block: Block, job: Job) -> Values:
+    """Layers whose forward pass, collectives included, fills the queue of launches."""
+    messages = sum((op.work.times * op.weight for op in block.phase("forward") if isinstance(op.work, Message)), 0.0)
+    return QUEUE / (launched(block, job, "forward") + messages)

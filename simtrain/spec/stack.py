@@ -65,6 +65,11 @@ class Kept(Spec):
     """An attention score, where attention is not fused."""
     gathered: Fact[Bytes] = usual(0.0)
     """An element of the hidden state that other tensor ranks hold: inputs of products that are not gathered again."""
+    packed: Fact[Bytes] = usual(0.0)
+    """An element of keys and values that stays as queries are a view of one tensor of all three (as many heads)."""
+    reduced: Fact[Bytes] = usual(0.0)
+    """An element of the whole hidden state: what reduce-scatters of a layer over tensor ranks read on another stream.
+    Freed, it can be taken again only once the device has passed them (timeline.memory)."""
 
 
 class Experts(Spec):

@@ -87,6 +87,32 @@ def _buffers(program: Program) -> Array:
 
 
 @dataclass(frozen=True)
+class Launches:
+    """How the host keeps up with the device, arrays of shape (plans,)."""
+
+    ahead: NDArray[np.bool_]
+    """It launches layers faster than the device runs them."""
+    layers: Array
+    """Layers whose forward pass fills its queue."""
+
+
+def _unreleased(program: Program, launches: Launches, alive: Stages, layers: Stages) -> Stages:
+    """Bytes that reduce-scatters read and that the device has not passed yet, shape as `alive`.
+
+    A collective marks what it reads as used on its stream; freed, it can be taken again only when the device is
+    through (pytorch/pytorch issue 147168). A host that is ahead fills its queue, if need be with the forward passes of
+    all microbatches; one that is not has open what it launches in a row: all forward passes before the first backward
+    pass but the one that runs and the one at the peak (nanotron-bench's reserved memory on 2 to 16 stages).
+    """
+    plans = program.plans
+    whole = plans.micro_batch * program.job.sequence / plans.cp * program.job.model.hidden
+    launched = np.where(plans.microbatches > alive, np.inf, alive * layers)
+    open_passes = np.maximum(alive - 2, 0) * layers
+    held = np.minimum(np.where(launches.ahead, launched, open_passes), launches.layers)
+    return np.asarray(plans.sp * whole * program.job.stack.kept.reduced.value * held)
+
+
+@dataclass(frozen=True)
 class Holdings:
     """Bytes on every representative stage, shape (representatives, plans)."""
 
@@ -103,8 +129,11 @@ class Holdings:
     buffers: Stages
 
 
-def holdings(program: Program) -> Holdings:
-    """What every representative stage holds, of one microbatch where it holds it for each."""
+def holdings(program: Program, launches: Launches | None = None) -> Holdings:
+    """What every representative stage holds, of one microbatch where it holds it for each.
+
+    `launches`: none where nothing waits for the device (spec.stack.Kept.reduced).
+    """
     plans = program.plans
     shapes, stages = program.layers, program.stages
     spread, index = stages.spread.index, shapes.spread.index
@@ -122,6 +151,7 @@ def holdings(program: Program) -> Holdings:
         activations += held * (full * inputs + (1 - full) * partly)
         rebuilt = np.where(full > 0, kept - inputs, np.where(chosen, kept - lean, 0.0))
         working = np.maximum(working, np.where(held > 0, rebuilt, 0.0))
+    waiting = 0.0 * layers if launches is None else _unreleased(program, launches, _alive(program), layers)
     states = stages.states
     return Holdings(
         states=(states.weights[:, spread], states.gradients[:, spread], states.optimizer[:, spread]),
@@ -129,17 +159,23 @@ def holdings(program: Program) -> Holdings:
         logits=layout.head[:, spread] * np.asarray(shapes.head.saved.kept)[index],
         working=working,
         gathered=states.gathered[:, spread],
-        buffers=_buffers(program) + np.zeros_like(layers),
+        buffers=_buffers(program) + waiting,
     )
 
 
-def memory(program: Program) -> Memory:
+def _alive(program: Program) -> Stages:
+    """Microbatches in flight at the peak of every representative stage, shape (representatives, plans)."""
+    plans, stages = program.plans, program.stages
+    waiting = waiting_share(program) if splits(plans).any() else 0.0
+    return in_flight(plans, stages.layout.position[:, stages.spread.index], waiting)
+
+
+def memory(program: Program, launches: Launches | None = None) -> Memory:
     """Peak of each class over the stages of every plan, at the moment most microbatches are in flight."""
     job, plans = program.job, program.plans
     spread, layout = program.stages.spread.index, program.stages.layout
-    held = holdings(program)
-    waiting = waiting_share(program) if splits(plans).any() else 0.0
-    alive = in_flight(plans, layout.position[:, spread], waiting)
+    held = holdings(program, launches)
+    alive = _alive(program)
     at_loss = np.where(FLOODS[plans.schedule], plans.microbatches, 1)
     moving = (alive * held.activations, at_loss * held.logits, held.working + held.gathered, held.buffers)
     held_bytes = np.stack([*held.states, *moving])

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.errors import WrongInput
-from simtrain.estimate import machine
-from simtrain.price.profile import UNFUSED
+from simtrain.estimate import launches, machine, priced
 from simtrain.spec.load import stack_as_described
 from simtrain.spec.plan import PlanTable
 from simtrain.timeline.memory import CLASSES, DYNAMIC, memory
 from simtrain.validation.corpus import Corpus
 from simtrain.validation.rows import Expressed, express
 from simtrain.validation.summary import GIB, sweep_key
-from simtrain.workload.program import program
 
 Array = NDArray[np.float64]
 NUMBER: Final = "fragmentation"
@@ -134,10 +132,10 @@ def _told(items: Sequence[Expressed]) -> list[dict[str, Any]]:
     """What each run of one job tells."""
     job = items[0].job
     try:
-        fused = machine(job).attention_kernel not in UNFUSED
+        described, times = priced(job, PlanTable.of([item.plan for item in items]), machine(job))
     except WrongInput:
         return []
-    found = memory(program(job, PlanTable.of([item.plan for item in items]), fused)).by_stage
+    found = memory(described, launches(described, times)).by_stage
     lost = found[CLASSES.index(NUMBER)]
     held, dynamic = found.sum(axis=0) - lost, found[DYNAMIC].sum(axis=0)
     outside = found[CLASSES.index("reserve")]

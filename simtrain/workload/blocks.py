@@ -206,6 +206,8 @@ def _besides(shard: Shard, moe: bool, fused_attention: bool) -> Saved:
     query, value = model.head_dims
     packed = shard.tokens * (shard.heads * query + shard.kv_heads * (query + value)) * kept.attention.value
     scores = plans.micro_batch * shard.heads / plans.cp_head * job.sequence / plans.cp_ring * job.sequence
+    viewed = model.latent is None and model.kv_heads == model.heads
+    packed += shard.tokens * shard.kv_heads * (query + value) * kept.packed.value * viewed
     core = packed + scores * (0.0 if fused_attention else kept.scores.value)
     activated = expert.gates(shard) if moe else shard.tokens * model.ffn / plans.tp * model.gated
     gates = activated * kept.gate.value

@@ -1,7 +1,7 @@
 """Seconds of a block: every op once, in its category; overlap and launches at their bounds."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -23,12 +23,13 @@ from simtrain.price.blocks import (
     TENSOR,
     block_time,
 )
+from simtrain.price.launched import launched, queued
 from simtrain.spec.hardware import Checks
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.validation.fabric import with_checks
 from simtrain.workload import blocks, ends, passes
-from simtrain.workload.op import Block, Elementwise, Matmul, Message, Op, Saved
+from simtrain.workload.op import Block, Elementwise, Matmul, Message, Op, Phase, Saved
 from simtrain.workload.shard import Shard
 
 
@@ -45,6 +46,7 @@ def with_stack(asked: Job, **values: Any) -> Job:
 ASKED = job("mixtral-8x7b", gpus=32, seq=4096)
 BARE = with_stack(ASKED, tensor=0.0, context=0.0, expert=0.0, launch=0.0, collective_wait=0.0)
 PLANS = PlanTable.of([Plan(tp=4, sp=True, cp_ring=2, ep=4, micro_batch=2), Plan(), Plan(tp=8), Plan(cp_head=4)])
+PHASES: Final[tuple[Phase, Phase]] = ("forward", "backward")
 CHECKS = Checks.model_validate(
     {
         "inside": {"value": "1000 us", "source": "a test", "evidence": "assumed"},
@@ -309,3 +311,23 @@ def test_what_hides_and_what_shows_are_all_messages() -> None:
         assert getattr(found, phase)[messages] + found.hidden[number, messages] == pytest.approx(sent)
     assert (found.hidden >= 0).all()
     assert (found.hidden[:, [TENSOR, CONTEXT, EXPERT]] > 0).any(axis=2).all()
+
+
+def test_slack_is_what_the_host_has_left() -> None:
+    """What both passes take without launching, less the time of 34, 68 and the eager steps' further launches."""
+    asked = job("llama-3-8b", seq=4096, stack="nanotron")
+    block = blocks.layer(Shard(asked, PLANS), False, True)
+    free, slow = (timed(with_stack(asked, launch=seconds), block) for seconds in (0.0, 1e-3))
+    host = sum(launched(block, asked, phase) for phase in PHASES) * 1e-3
+    assert (free.slack > 0).all()
+    assert (slow.slack < 0).all()
+    assert free.slack - slow.slack == pytest.approx(host * np.ones(len(PLANS)))
+
+
+def test_a_full_queue() -> None:
+    """1,000 launches: kernels of a layer's forward pass and, with four tensor ranks, its two gathers and scatters."""
+    asked = job("llama-3-8b", seq=4096, stack="nanotron")
+    plans = PlanTable.of([Plan(), Plan(tp=4, sp=True)])
+    block = blocks.layer(Shard(asked, plans), False, True)
+    kernels_launched = float(np.max(launched(block, asked, "forward")))
+    assert queued(block, asked) == pytest.approx([1000 / kernels_launched, 1000 / (kernels_launched + 4)])

@@ -11,7 +11,7 @@ from jobs import job
 from simtrain.spec.base import Fact
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
-from simtrain.timeline.memory import CLASSES, Memory, memory
+from simtrain.timeline.memory import CLASSES, Launches, Memory, memory
 from simtrain.workload.parameters import parameters, total
 from simtrain.workload.program import program
 
@@ -120,6 +120,33 @@ def test_tied_embeddings_are_on_both_ends() -> None:
     assert ends[0] - 21 * (counts.attention + counts.layer_norms + counts.dense_mlp) == counts.embedding
     assert ends[0] + ends[3] == total(asked.model) + counts.embedding
     assert ends[3] - ends[0] == counts.final_norm
+
+
+REDUCED = job("llama-3-8b", gpus=64, global_batch=64, stack="nanotron")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "fields", "layers"),
+    [
+        (True, {"pp": 4, "dp": 4}, 24),
+        (False, {"pp": 4, "dp": 4}, 2 * 9),
+        (False, {"pp": 2, "dp": 8}, 0),
+        (True, {"dp": 16}, 24),
+        (False, {"dp": 16}, 0),
+        (True, {"pp": 4, "dp": 4, "global_batch": 8}, 2 * 9),
+        (True, {"tp": 1, "sp": False, "dp": 64}, 0),
+    ],
+    ids=["ahead", "four stages", "two stages", "one stage", "behind", "two microbatches", "no tensor ranks"],
+)
+def test_reduced_tensors_wait_for_the_device(ahead: bool, fields: dict[str, Any], layers: float) -> None:
+    """Two whole 16-bit hidden states a layer: of as many layers as the host's queue holds where it is ahead, else of
+    the passes it launches in a row but the first and the last; nothing where no tensor ranks reduce. By cost the
+    first of four stages has 9 of 32 layers."""
+    plan = Plan(**({"tp": 4, "sp": True, "global_batch": 64} | fields))
+    described = program(REDUCED, PlanTable.of([plan]), fused_attention=True)
+    counted = memory(described, Launches(np.array([ahead]), np.array([24.0]))).by_stage - memory(described).by_stage
+    whole = 4096 * REDUCED.model.hidden * 2
+    assert counted[CLASSES.index("buffers"), 0, 0] == pytest.approx(2 * whole * layers)
 
 
 RECOMPUTED = job("llama-3-8b", gpus=64, global_batch=64, stack="torchtitan")

@@ -444,3 +444,17 @@ def test_gathered_logits_are_whole_on_every_rank() -> None:
     assert [value(message.times) for message in messages if isinstance(message, Message)] == [0, 1]
     assert value(part.saved.kept) < value(whole.saved.kept)
     assert flops(part, "forward", Matmul) == flops(whole, "forward", Matmul)
+
+
+def test_a_view_keeps_keys_and_values_twice() -> None:
+    """nanotron: with as many heads of keys as of queries, both stay beside their copies, 2 bytes each; grouped, not."""
+    asked = job("llama-2-7b", seq=4096, stack="nanotron")
+    nothing = asked.stack.kept.packed.model_copy(update={"value": 0.0})
+    plain = asked.model_copy(
+        update={
+            "stack": asked.stack.model_copy(update={"kept": asked.stack.kept.model_copy(update={"packed": nothing})})
+        }
+    )
+    for heads, bytes_each in ((32, 2), (8, 0)):
+        packed, bare = (value(layer(shaped(one, kv_heads=heads), tp=2).saved.kept) for one in (asked, plain))
+        assert packed - bare == 2 * 4096 * asked.model.hidden / 2 * bytes_each
