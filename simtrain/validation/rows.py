@@ -138,8 +138,12 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
     if group == 1:
         zero = 0
     chunks = row.vpp
-    if chunks is None or (chunks == 1 and row.schedule.lower() == "interleaved"):
-        chunks = _chunks(layers, pp, source.layers_a_chunk.value) if row.schedule.lower() == "interleaved" else 1
+    micro_batch = row.micro_batch or source.micro_batch.value
+    called = row.schedule.lower() == "interleaved"
+    if chunks is None or (chunks == 1 and called):
+        rounds = layers % pp == 0 and row.global_batch is not None and row.global_batch // (dp * micro_batch) % pp == 0
+        several = called or (source.unstated_chunks.value == "most" and rounds)
+        chunks = _chunks(layers, pp, source.layers_a_chunk.value) if several else 1
         if pp > 1:
             assumed.append(f"vpp {chunks}")
     schedule = SCHEDULES[row.schedule.lower()]
@@ -176,7 +180,7 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
         "zero": zero,
         "shard_group": min(row.shard_group or group, group) if zero else 1,
         "schedule": schedule,
-        "micro_batch": row.micro_batch or source.micro_batch.value,
+        "micro_batch": micro_batch,
         "global_batch": row.global_batch,
         "recompute": recompute,
     }
@@ -276,6 +280,9 @@ def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
         if variant.tensor_overlap is not None:
             overlap = _stated(variant.tensor_overlap, variant.reason)
             update["overlap"] = stack.overlap.model_copy(update={"tensor": overlap})
+        if variant.expanded_kept is not None:
+            expanded = _stated(variant.expanded_kept, variant.reason)
+            update["kept"] = stack.kept.model_copy(update={"expanded": expanded})
         stack = stack.model_copy(update=update)
     return stack
 

@@ -40,6 +40,8 @@ class Variant(Spec):
     fused_elementwise: bool | None = None
     fused_norm: bool | None = None
     tensor_overlap: Fraction | None = None
+    expanded_kept: Bytes | None = None
+    """Bytes of spec.stack.Kept.expanded."""
     reason: str
 
 
@@ -59,6 +61,9 @@ class Source(Spec):
     micro_batch: Choice[PositiveInt]
     layers_a_chunk: Choice[PositiveInt]
     """Layers of a virtual stage where the schedule is interleaved and vpp is not stated."""
+    unstated_chunks: Choice[Literal["one", "most"]]
+    """What an empty vpp means in a pipeline that is not called interleaved: one chunk a stage, or as `layers_a_chunk`
+    says where there are whole rounds of microbatches."""
     zero: Choice[Annotated[NonNegativeInt, Field(le=3)]]
     sequence_parallel: Choice[bool]
     """Whether ranks of a tensor group split the sequence where the row does not say."""
