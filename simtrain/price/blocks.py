@@ -124,7 +124,9 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     backward[TENSOR] += beside - taken["backward"]
     phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
     for phase, parts in phases:
-        _overlap(parts, job, hideable[phase], taken[phase])
+        taken[phase] = _overlap(parts, job, taken[phase])
+    _exchange_beside(forward, backward, hideable, taken)
+    for phase, parts in phases:
         _launch(parts, launched(block, job, phase) * job.stack.launch.value + called[phase])
     shown = np.divide(forward, whole, out=np.ones_like(whole), where=whole > 0)
     exposed = {tensor: parts * shown for tensor, parts in again.items()}
@@ -147,11 +149,10 @@ def _exchange_overlap(message: Message, job: Job, machine: Machine) -> NDArray[n
     return np.where(group.local >= group.members, inside, across)
 
 
-def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64], taken: NDArray[np.float64]) -> None:
+def _overlap(parts: Parts, job: Job, taken: NDArray[np.float64]) -> NDArray[np.float64]:
     """Hide communication behind the compute it can run beside: all together never more than that compute takes.
 
-    `exchanged`: seconds of expert messages that the stack runs beside compute; `taken`: of the products, beside which
-    something hides already.
+    `taken`: seconds of the products beside which something hides already; returns those of all compute then.
 
     The exchange of heads stands between projection and attention and hides behind neither (arXiv 2309.14509).
     """
@@ -160,11 +161,28 @@ def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64], taken: NDAr
     for row, beside_it, beside in (
         (TENSOR, overlap.tensor.value * parts[TENSOR], MATMUL),
         (CONTEXT, overlap.context.value * parts[CONTEXT], ATTENTION),
-        (EXPERT, exchanged, MATMUL),
     ):
         hidden = np.minimum(beside_it, room[beside])
         parts[row] -= hidden
-        room[beside] -= hidden
+        taken = taken + hidden
+    return taken
+
+
+def _exchange_beside(
+    forward: Parts,
+    backward: Parts,
+    exchanged: dict[str, NDArray[np.float64]],
+    taken: dict[str, NDArray[np.float64]],
+) -> None:
+    """Hide the exchange of tokens behind the other pass of another microbatch: that of a forward pass behind the compute
+    of a backward pass and the other way round (DeepSeek-V3, arXiv 2412.19437 section 3.2.1).
+
+    `exchanged`: seconds of expert messages that the stack runs so; `taken`: of compute beside which others hide.
+    """
+    compute = [MATMUL, ATTENTION, ELEMENTWISE]
+    room = {"forward": summed(backward[compute]) - taken["backward"], "backward": summed(forward[compute]) - taken["forward"]}
+    for phase, parts in (("forward", forward), ("backward", backward)):
+        parts[EXPERT] -= np.minimum(exchanged[phase], room[phase])
 
 
 def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:

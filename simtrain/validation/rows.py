@@ -209,12 +209,15 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     assert row.seq is not None
     vocabulary = settings.source(row).vocabulary
     stated = stated if vocabulary is None else {**stated, "vocab": vocabulary.value}
+    further = settings.source(row).prediction_modules.items()
+    modules = next((choice.value for name, choice in further if row.model.startswith(name)), 0)
+    stated = {**stated, "prediction_modules": modules}
     where = (cluster, row.gpus, row.gpus_per_node, row.inter)
     checks = settings.source(row).checks
     found = _state(row, where, checks)
     variants = settings.variants(row)
     adapter_rank = settings.source(row).adapter_rank.value if row.task == "lora" else 0
-    at = (row.model, stated.get("vocab"), row.seq, *where, precision)
+    at = (row.model, stated.get("vocab"), modules, row.seq, *where, precision)
     key = (*at, settings.stack(row), row.attention_kernel, variants, adapter_rank, found)
     if key not in jobs:
         data = {

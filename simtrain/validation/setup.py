@@ -71,6 +71,8 @@ class Source(Spec):
     """What an empty etp means."""
     vocabulary: Choice[PositiveInt] | None = None
     """Of the source's models, where it prints none and models.json assumes one."""
+    prediction_modules: dict[str, Choice[PositiveInt]] = Field(default={})
+    """Modules that predict further (spec.model.Model), by how the name of a model starts; models.json states none."""
     adapter_rank: Choice[PositiveInt]
     """Rank of the adapters of a `lora` run."""
     checks: Checks | None = None
