@@ -18,7 +18,6 @@ from simtrain.spec.calibration import DeviceRates
 from simtrain.spec.job import Job
 from simtrain.spec.tensors import TensorName
 from simtrain.workload.made import made
-from simtrain.workload.strategies.sharding import gradient_bytes
 from simtrain.workload.op import (
     Attention,
     Block,
@@ -31,6 +30,7 @@ from simtrain.workload.op import (
     Work,
     gives_weights,
 )
+from simtrain.workload.strategies.sharding import gradient_bytes
 
 CATEGORIES: Final = (
     "matmul",
@@ -175,15 +175,17 @@ def _exchange_beside(
     exchanged: dict[str, NDArray[np.float64]],
     taken: dict[str, NDArray[np.float64]],
 ) -> None:
-    """Hide the exchange of tokens behind the other pass of another microbatch: that of a forward pass behind the compute
-    of a backward pass and the other way round (DeepSeek-V3, arXiv 2412.19437 section 3.2.1).
+    """Hide the exchange of tokens behind the other pass of another microbatch: that of a forward pass behind the
+    compute of a backward pass and the other way round (DeepSeek-V3, arXiv 2412.19437 section 3.2.1).
 
     `exchanged`: seconds of expert messages that the stack runs so; `taken`: of compute beside which others hide.
     """
     compute = [MATMUL, ATTENTION, ELEMENTWISE]
-    room = {"forward": summed(backward[compute]) - taken["backward"], "backward": summed(forward[compute]) - taken["forward"]}
-    for phase, parts in (("forward", forward), ("backward", backward)):
-        parts[EXPERT] -= np.minimum(exchanged[phase], room[phase])
+    for parts, phase, others, other in (
+        (forward, "forward", backward, "backward"),
+        (backward, "backward", forward, "forward"),
+    ):
+        parts[EXPERT] -= np.minimum(exchanged[phase], summed(others[compute]) - taken[other])
 
 
 def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:

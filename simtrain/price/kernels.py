@@ -19,9 +19,9 @@ UNALIGNED_RATE: Final = 0.33
 """Rate of a 16-bit product whose rows do not start at whole 16 bytes: vTrain's runs (arXiv 2312.12391) with an unpadded
 vocabulary of 50257 spend 3.8 ms on 0.316 TFLOP of head, 83 TFLOP/s of the 250 that a padded one reaches."""
 GROUPED_OVERLAP: Final = 0.5
-"""Share of an expert's own traffic that hides behind its product: Transformer Engine's grouped products measured on B200
-and A100 with 128 to 9,832 tokens an expert (MooreThreads/SimuMax configs/system/b200_bf16_ceperm.json and
-a100_pcie.json, group_matmul) lose against a dense product what a half of it leaves."""
+"""Share of the shorter of an expert's product and its own traffic that hides behind the longer: of zero, quarters and
+one it leaves the least scatter in Transformer Engine's grouped products on B200 and A100 with 128 to 9,832 tokens an
+expert (MooreThreads/SimuMax configs/system/b200_bf16_ceperm.json and a100_pcie.json, group_matmul)."""
 BEYOND: Final = 1.0
 """How far outside a table (log2 of the shape) its edge still counts as measured."""
 

@@ -88,8 +88,8 @@ class Model(Spec):
     window: Window | None = None
     experts: Experts | None = None
     prediction_modules: NonNegativeInt = 0
-    """Modules that each predict one token further (DeepSeek-V3, arXiv 2412.19437 section 2.2): a layer like the last one
-    behind a projection of two normed hidden states; embedding and head are the model's own."""
+    """Modules that each predict one token further (DeepSeek-V3, arXiv 2412.19437 section 2.2): a layer like the last
+    one behind a projection of two normed hidden states; embedding and head are the model's own."""
     latent: LatentAttention | None = None
     published_parameters: Fact[Annotated[float, Field(gt=0)]] | None = None
     source: str = "stated by the user"

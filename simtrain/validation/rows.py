@@ -274,7 +274,7 @@ def _stack(name: str, kernel: str) -> Stack:
 
 
 def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
-    """The stack with the options that a row's notes name."""
+    """The stack with the options that a row's variants name."""
     for variant in variants:
         update: dict[str, Any] = {}
         for name in ("fused_elementwise", "fused_norm"):
@@ -283,6 +283,9 @@ def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
         if variant.tensor_overlap is not None:
             overlap = _stated(variant.tensor_overlap, variant.reason)
             update["overlap"] = stack.overlap.model_copy(update={"tensor": overlap})
+        if variant.exchange_overlap is not None and stack.experts is not None:
+            across = _stated(variant.exchange_overlap, variant.reason)
+            update["experts"] = stack.experts.model_copy(update={"overlap_across": across})
         if variant.expanded_kept is not None:
             expanded = _stated(variant.expanded_kept, variant.reason)
             update["kept"] = stack.kept.model_copy(update={"expanded": expanded})

@@ -36,8 +36,9 @@ def embedding(shard: Shard) -> Block:
 def head(shard: Shard) -> Block:
     """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3).
 
-    Modules that predict further each bring the same once more, and a projection of two hidden states. Where the stack gathers the logits, every tensor rank has the loss of all of them. Holds the copies of the logits at
-    the loss or, after it, their gradient and that of the head's weights.
+    Modules that predict further each bring the same once more, and a projection of two hidden states. Where the stack
+    gathers the logits, every tensor rank has the loss of all of them. Holds the copies of the logits at the loss or,
+    after it, their gradient and that of the head's weights.
     """
     job, plans = shard.job, shard.plans
     stack = job.stack
