@@ -30,6 +30,7 @@ from simtrain.workload.op import (
     Work,
     gives_weights,
 )
+from simtrain.workload.strategies.sharding import gradient_bytes
 
 CATEGORIES: Final = (
     "matmul",
@@ -128,7 +129,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
     slack = np.zeros(plans)
     for phase, parts in phases:
-        _overlap(parts, job, hideable[phase], taken[phase])
+        taken[phase] = _overlap(parts, job, taken[phase])
+    _exchange_beside(forward, backward, hideable, taken)
     hidden = sent - np.stack([forward, backward])
     for phase, parts in phases:
         slack += _launch(parts, launched(block, job, phase) * job.stack.launch.value + called[phase])
@@ -153,11 +155,10 @@ def _exchange_overlap(message: Message, job: Job, machine: Machine) -> NDArray[n
     return np.where(group.local >= group.members, inside, across)
 
 
-def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64], taken: NDArray[np.float64]) -> None:
+def _overlap(parts: Parts, job: Job, taken: NDArray[np.float64]) -> NDArray[np.float64]:
     """Hide communication behind the compute it can run beside: all together never more than that compute takes.
 
-    `exchanged`: seconds of expert messages that the stack runs beside compute; `taken`: of the products, beside which
-    something hides already.
+    `taken`: seconds of the products beside which something hides already; returns those of all compute then.
 
     The exchange of heads stands between projection and attention and hides behind neither (arXiv 2309.14509).
     """
@@ -166,11 +167,30 @@ def _overlap(parts: Parts, job: Job, exchanged: NDArray[np.float64], taken: NDAr
     for row, beside_it, beside in (
         (TENSOR, overlap.tensor.value * parts[TENSOR], MATMUL),
         (CONTEXT, overlap.context.value * parts[CONTEXT], ATTENTION),
-        (EXPERT, exchanged, MATMUL),
     ):
         hidden = np.minimum(beside_it, room[beside])
         parts[row] -= hidden
-        room[beside] -= hidden
+        taken = taken + hidden
+    return taken
+
+
+def _exchange_beside(
+    forward: Parts,
+    backward: Parts,
+    exchanged: dict[str, NDArray[np.float64]],
+    taken: dict[str, NDArray[np.float64]],
+) -> None:
+    """Hide the exchange of tokens behind the other pass of another microbatch: that of a forward pass behind the
+    compute of a backward pass and the other way round (DeepSeek-V3, arXiv 2412.19437 section 3.2.1).
+
+    `exchanged`: seconds of expert messages that the stack runs so; `taken`: of compute beside which others hide.
+    """
+    compute = [MATMUL, ATTENTION, ELEMENTWISE]
+    for parts, phase, others, other in (
+        (forward, "forward", backward, "backward"),
+        (backward, "backward", forward, "forward"),
+    ):
+        parts[EXPERT] -= np.minimum(exchanged[phase], summed(others[compute]) - taken[other])
 
 
 def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:
@@ -235,8 +255,16 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
 
 
 def _grouped(works: Sequence[GroupedMatmul], job: Job, machine: Machine, plans: int) -> Timed:
+    """Products of experts; each reads its own weights, or reads and writes their gradient where that is accumulated in
+    the product. One kernel for all experts loads the next one's while it multiplies."""
     rows, n, k, experts = (_stack(works, field, plans) for field in ("rows", "n", "k", "experts"))
-    timed = kernels.grouped_matmul(machine.profile, job.precision.matmul, rows, n, k, experts)
+    stack, fused = job.stack, job.stack.experts is not None and job.stack.experts.fused.value
+    summed_up = stack.accumulation_bytes.value == 0
+    gradient = 2 * gradient_bytes(job) if summed_up else job.precision.activation_bytes
+    gives = np.array([[work.operand == "weight"] for work in works])
+    moved = n * np.where(gives, rows * gradient, k * job.precision.matmul_input_bytes)
+    hides = 1.0 if fused else kernels.GROUPED_OVERLAP
+    timed = kernels.grouped_matmul(machine.profile, job.precision.matmul, rows, n, k, experts, moved, hides)
     return Timed(timed.seconds / (_rate(works, job, machine) * job.precision.matmul_rate), timed.measured)
 
 

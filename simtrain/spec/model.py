@@ -87,6 +87,9 @@ class Model(Spec):
     learned_positions: NonNegativeInt = 0
     window: Window | None = None
     experts: Experts | None = None
+    prediction_modules: NonNegativeInt = 0
+    """Modules that each predict one token further (DeepSeek-V3, arXiv 2412.19437 section 2.2): a layer like the last
+    one behind a projection of two normed hidden states; embedding and head are the model's own."""
     latent: LatentAttention | None = None
     published_parameters: Fact[Annotated[float, Field(gt=0)]] | None = None
     source: str = "stated by the user"
@@ -107,6 +110,11 @@ class Model(Spec):
         if self.experts is None:
             return 0
         return (self.layers - self.experts.first_dense_layers) // self.experts.every
+
+    @property
+    def prediction_layers(self) -> tuple[int, int]:
+        """Layers of the modules that predict further: with a dense feed-forward, and with experts."""
+        return (0, self.prediction_modules) if self.experts else (self.prediction_modules, 0)
 
     @property
     def gated_experts(self) -> bool:

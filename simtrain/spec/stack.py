@@ -63,6 +63,8 @@ class Kept(Spec):
     """An element of queries, keys and values: a packed copy of them."""
     scores: Fact[Bytes] = usual(0.0)
     """An attention score, where attention is not fused."""
+    expanded: Fact[Bytes] | None = None
+    """An element that a feed-forward's activation reads, in place of the activations' own format; None: that."""
     gathered: Fact[Bytes] = usual(0.0)
     """An element of the hidden state that other tensor ranks hold: inputs of products that are not gathered again."""
     packed: Fact[Bytes] = usual(0.0)
@@ -179,6 +181,10 @@ class Stack(Spec):
     overlap: Overlap
     experts: Experts | None = None
     """None: nothing is known about it; every copy is sent and no kernel is counted."""
+
+    def expanded_bytes(self, activation_bytes: float) -> float:
+        """Bytes kept of an element that a feed-forward's activation reads."""
+        return activation_bytes if self.kept.expanded is None else self.kept.expanded.value
 
     def hidden(self, communication: Literal["gradient_reduction", "parameter_gathering"]) -> float:
         """Share of a data-parallel communication that hides behind compute, under contention."""

@@ -138,8 +138,12 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
     if group == 1:
         zero = 0
     chunks = row.vpp
-    if chunks is None or (chunks == 1 and row.schedule.lower() == "interleaved"):
-        chunks = _chunks(layers, pp, source.layers_a_chunk.value) if row.schedule.lower() == "interleaved" else 1
+    micro_batch = row.micro_batch or source.micro_batch.value
+    called = row.schedule.lower() == "interleaved"
+    if chunks is None or (chunks == 1 and called):
+        rounds = layers % pp == 0 and row.global_batch is not None and row.global_batch // (dp * micro_batch) % pp == 0
+        several = called or (source.unstated_chunks.value == "most" and rounds)
+        chunks = _chunks(layers, pp, source.layers_a_chunk.value) if several else 1
         if pp > 1:
             assumed.append(f"vpp {chunks}")
     schedule = SCHEDULES[row.schedule.lower()]
@@ -176,7 +180,7 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
         "zero": zero,
         "shard_group": min(row.shard_group or group, group) if zero else 1,
         "schedule": schedule,
-        "micro_batch": row.micro_batch or source.micro_batch.value,
+        "micro_batch": micro_batch,
         "global_batch": row.global_batch,
         "recompute": recompute,
     }
@@ -205,12 +209,15 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     assert row.seq is not None
     vocabulary = settings.source(row).vocabulary
     stated = stated if vocabulary is None else {**stated, "vocab": vocabulary.value}
+    further = settings.source(row).prediction_modules.items()
+    modules = next((choice.value for name, choice in further if row.model.startswith(name)), 0)
+    stated = {**stated, "prediction_modules": modules}
     where = (cluster, row.gpus, row.gpus_per_node, row.inter)
     checks = settings.source(row).checks
     found = _state(row, where, checks)
     variants = settings.variants(row)
     adapter_rank = settings.source(row).adapter_rank.value if row.task == "lora" else 0
-    at = (row.model, stated.get("vocab"), row.seq, *where, precision)
+    at = (row.model, stated.get("vocab"), modules, row.seq, *where, precision)
     key = (*at, settings.stack(row), row.attention_kernel, variants, adapter_rank, found)
     if key not in jobs:
         data = {
@@ -267,7 +274,7 @@ def _stack(name: str, kernel: str) -> Stack:
 
 
 def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
-    """The stack with the options that a row's notes name."""
+    """The stack with the options that a row's variants name."""
     for variant in variants:
         update: dict[str, Any] = {}
         for name in ("fused_elementwise", "fused_norm"):
@@ -276,6 +283,12 @@ def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
         if variant.tensor_overlap is not None:
             overlap = _stated(variant.tensor_overlap, variant.reason)
             update["overlap"] = stack.overlap.model_copy(update={"tensor": overlap})
+        if variant.exchange_overlap is not None and stack.experts is not None:
+            across = _stated(variant.exchange_overlap, variant.reason)
+            update["experts"] = stack.experts.model_copy(update={"overlap_across": across})
+        if variant.expanded_kept is not None:
+            expanded = _stated(variant.expanded_kept, variant.reason)
+            update["kept"] = stack.kept.model_copy(update={"expanded": expanded})
         stack = stack.model_copy(update=update)
     return stack
 

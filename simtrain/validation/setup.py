@@ -33,13 +33,20 @@ class StackOf(Spec):
 
 
 class Variant(Spec):
-    """Options of a run that its table has no column for: the words in its notes, and what they change in the stack."""
+    """Options of a run that its table has no column for: what tells that it has them, and what they change in the
+    stack."""
 
-    notes: str
+    notes: str = ""
     """Occurs in the notes in lower case."""
+    stages: Literal["one"] | None = None
+    """Holds for runs without a pipeline only."""
     fused_elementwise: bool | None = None
     fused_norm: bool | None = None
     tensor_overlap: Fraction | None = None
+    exchange_overlap: Fraction | None = None
+    """Of expert messages between scale-up domains."""
+    expanded_kept: Bytes | None = None
+    """Bytes of spec.stack.Kept.expanded."""
     reason: str
 
 
@@ -59,6 +66,9 @@ class Source(Spec):
     micro_batch: Choice[PositiveInt]
     layers_a_chunk: Choice[PositiveInt]
     """Layers of a virtual stage where the schedule is interleaved and vpp is not stated."""
+    unstated_chunks: Choice[Literal["one", "most"]]
+    """What an empty vpp means in a pipeline that is not called interleaved: one chunk a stage, or as `layers_a_chunk`
+    says where there are whole rounds of microbatches."""
     zero: Choice[Annotated[NonNegativeInt, Field(le=3)]]
     sequence_parallel: Choice[bool]
     """Whether ranks of a tensor group split the sequence where the row does not say."""
@@ -66,6 +76,8 @@ class Source(Spec):
     """What an empty etp means."""
     vocabulary: Choice[PositiveInt] | None = None
     """Of the source's models, where it prints none and models.json assumes one."""
+    prediction_modules: dict[str, Choice[PositiveInt]] = Field(default={})
+    """Modules that predict further (spec.model.Model), by how the name of a model starts; models.json states none."""
     adapter_rank: Choice[PositiveInt]
     """Rank of the adapters of a `lora` run."""
     checks: Checks | None = None
@@ -115,9 +127,10 @@ class Setup(Spec):
         return next(chosen, source.stack.value)
 
     def variants(self, row: Row) -> tuple[Variant, ...]:
-        """The variants of its source's stack that a row's notes name."""
-        words = row.notes.lower()
-        return tuple(variant for variant in self.source(row).variants if variant.notes in words)
+        """The variants of its source's stack that a row's notes and stages tell of."""
+        words, single = row.notes.lower(), (row.pp or 1) == 1
+        told = (v for v in self.source(row).variants if v.notes in words)
+        return tuple(variant for variant in told if single or variant.stages is None)
 
     def kernel(self, words: str) -> Kernel | None:
         """What a row's attention_kernel changes: its own entry, else that of `flash` if it names one; None: unknown."""

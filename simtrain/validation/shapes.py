@@ -39,6 +39,7 @@ def shape(name: str, stated: Mapping[str, Any], sequence: int) -> Model:
         "gated": stated.get("gated_mlp"),
         "vocabulary": stated.get("vocab"),
         "maximum_positions": sequence,
+        "prediction_modules": stated.get("prediction_modules") or 0,
         "tied_embeddings": bool(stated.get("tied_embeddings", stated.get("gated_mlp") is False)),
         "source": "models.json of the published runs",
     }

@@ -34,8 +34,7 @@ def _norm(shard: Shard, name: str) -> Part:
         *both_ways(f"{name} norm", "norm", passes.norm(width, stack.fused_norm.value).over(norms * elements)),
         *both_ways(f"{name} residual", "residual", added.over(elements)),
     )
-    read_again = name == "attention" or not job.frozen
-    output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes * read_again
+    output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes * (not job.frozen)
     entered = min(norms, 1.0) * size if name == "attention" else 0.0
     middle = norms * size - entered
     parts: dict[TensorName, Values] = {"input": entered, "middle": middle, "normed": output, "masks": mask}
@@ -180,7 +179,7 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     width, halves = job.precision.activation_bytes, 2 if gated else 1
     local = ffn / shard.plans.tp
     products = _entered(shard, gated)
-    between = shard.tokens * local * width
+    between = shard.tokens * local * job.stack.expanded_bytes(width)
     outside = shard.sequence_tokens * job.model.hidden
     activation = passes.activation(width, gated, job.stack.fused_elementwise.value).over(shard.tokens * local)
     up = Matmul(shard.tokens, halves / products * local, job.model.hidden)

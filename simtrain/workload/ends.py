@@ -36,8 +36,9 @@ def embedding(shard: Shard) -> Block:
 def head(shard: Shard) -> Block:
     """Final norm, vocabulary-parallel logits and cross-entropy (arXiv 1909.08053 section 3).
 
-    Where the stack gathers the logits, every tensor rank has the loss of all of them. Holds the copies of the logits at
-    the loss or, after it, their gradient and that of the head's weights.
+    Modules that predict further each bring the same once more, and a projection of two hidden states. Where the stack
+    gathers the logits, every tensor rank has the loss of all of them. Holds the copies of the logits at the loss or,
+    after it, their gradient and that of the head's weights.
     """
     job, plans = shard.job, shard.plans
     stack = job.stack
@@ -71,8 +72,24 @@ def head(shard: Shard) -> Block:
     output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * (not job.frozen)
     loss = logits * stack.loss_copies.value
     most, gradient = np.maximum(loss, returning), returning + head_gradient(shard)
-    kept: dict[TensorName, Values] = {"head": size + output + np.maximum(loss, gradient) - most, "loss": most}
+    further = job.model.prediction_modules
+    ops = (*(replace(op, weight=1.0 + further) for op in ops), *(_joined(shard) if further else ()))
+    kept: dict[TensorName, Values] = {
+        "head": (1 + further) * (size + output) + np.maximum(loss, gradient) - most,
+        "loss": (1 + further) * most,
+    }
     return Block("head", adapters.needed(job, ops), Saved(kept, 0.0), size)
+
+
+def _joined(shard: Shard) -> tuple[Op, ...]:
+    """What a module that predicts further does before its layer: two norms and the projection of both hidden states."""
+    hidden, further = shard.job.model.hidden, float(shard.job.model.prediction_modules)
+    normed = 2 * shard.sequence_tokens * hidden * shard.job.precision.activation_bytes
+    product = Matmul(shard.tokens, hidden / shard.plans.tp, 2 * hidden)
+    return (
+        *both_ways("further norms", "norm", Elementwise(2 * normed, 3 * normed), further),
+        *both_ways("further projection", "loss", product, further),
+    )
 
 
 def head_gradient(shard: Shard) -> Array:

@@ -12,17 +12,20 @@ def model_flops(model: Model, sequence: int, causal: bool, frozen: bool = False)
     published MFU figures do, and windowed layers their window for every query.
     """
     counts = parameters(model)
-    moe = model.moe_layers
+    further_dense, further_moe = model.prediction_layers
+    moe, layers = model.moe_layers + further_moe, model.layers + model.prediction_modules
     visited = 0.0
     if model.experts is not None:
         visited = model.experts.top_k * counts.expert + counts.shared_expert + counts.router
     head = counts.embedding if model.tied_embeddings else counts.head
-    weights = model.layers * counts.attention + (model.layers - moe) * counts.dense_mlp + moe * visited + head
+    dense = model.layers - model.moe_layers + further_dense
+    weights = layers * counts.attention + dense * counts.dense_mlp + moe * visited
+    weights += (1 + model.prediction_modules) * head + model.prediction_modules * counts.prediction
     head_dim = sum(model.head_dims) / 2
     windowed = model.windowed_layers
     seen = 1.0
     if model.window is not None:
         reach = min(model.window.size / sequence, 1.0)
         seen = 2 * reach - reach**2 if causal else reach
-    width = model.heads * head_dim * (model.layers - windowed + windowed * seen)
+    width = model.heads * head_dim * (layers - windowed + windowed * seen)
     return training_flops(weights, width, sequence, causal, frozen)

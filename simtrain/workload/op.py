@@ -149,7 +149,8 @@ class Op:
     phase: Phase
     work: Work
     weight: float = 1.0
-    """Share of the block's layers that hold this op (sliding-window layers among global ones)."""
+    """Share of the block's layers that hold this op (sliding-window layers among global ones), or how often a head
+    does it (once more for each module that predicts further)."""
 
 
 def gives_weights(op: Op) -> bool:

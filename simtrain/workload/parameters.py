@@ -30,6 +30,8 @@ class Parameters:
     """The norm before the head and, where there is one, the norm after the embedding."""
     head: int
     """The output projection; 0 when it is the embedding."""
+    prediction: int
+    """What one module that predicts further has besides its layer: a projection and three norms."""
 
 
 def parameters(model: Model) -> Parameters:
@@ -56,6 +58,7 @@ def parameters(model: Model) -> Parameters:
         positions=model.learned_positions * model.hidden,
         final_norm=(model.final_norm + model.embedding_norm) * norm,
         head=(0 if model.tied_embeddings else model.vocabulary * model.hidden) + head_bias,
+        prediction=2 * model.hidden**2 + 3 * norm,
     )
 
 
@@ -72,10 +75,12 @@ def active(model: Model) -> int:
 def _sum(model: Model, experts: int) -> int:
     parts = parameters(model)
     mixture = parts.router + parts.shared_expert + experts * parts.expert
+    further_dense, further_moe = model.prediction_layers
     layers = (
-        model.layers * (parts.attention + parts.layer_norms)
-        + (model.layers - model.moe_layers) * parts.dense_mlp
-        + model.moe_layers * mixture
+        (model.layers + model.prediction_modules) * (parts.attention + parts.layer_norms)
+        + (model.layers - model.moe_layers + further_dense) * parts.dense_mlp
+        + (model.moe_layers + further_moe) * mixture
+        + model.prediction_modules * parts.prediction
     )
     return layers + parts.embedding + parts.positions + parts.final_norm + parts.head
 

@@ -97,7 +97,7 @@ def program(job: Job, plans: PlanTable, fused_attention: bool) -> Program:
     shapes = distinct(plans, LAYER_COLUMNS)
     shard = Shard(job, shapes.rows)
     model = job.model
-    sharded = distinct(plans, STATE_COLUMNS)
+    sharded = distinct(plans, STATE_COLUMNS if not model.prediction_modules else (*STATE_COLUMNS, "vpp"))
     held = layout(job, sharded.rows)
     whole = Shard(job, plans)
     split = (plans.sp == 1) | job.stack.scatter_gather.value

@@ -71,7 +71,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     )
     read_again = not shard.job.frozen
     inputs = copies * model.hidden * precision.matmul_input_bytes * read_again
-    between = halves * copies * ffn * width
+    between = halves * copies * ffn * stack.expanded_bytes(width)
     activated = copies * ffn * precision.matmul_input_bytes * read_again
     returned = sent
     dropped = activated * stack.rebuilt("activation") + between * stack.rebuilt("projection")

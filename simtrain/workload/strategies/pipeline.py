@@ -34,7 +34,7 @@ class Layout:
     count: Stages
     """Stages each representative stands for."""
     layers: Stages
-    """Layers on it, of any kind."""
+    """Layers on it, of any kind; those of modules that predict further among them."""
     dense: Stages
     """Of these, layers with a dense feed-forward."""
     embedding: Stages
@@ -59,12 +59,15 @@ def layout(job: Job, plans: PlanTable) -> Layout:
         first, last, behind = _with_ends(job, stages)
     else:
         first, last, behind = _evenly(job, stages, folded)
+    if job.model.prediction_modules:
+        first, last = _with_modules(job, plans, first, last)
     inner = np.maximum(behind - 1, 0)
     base, fuller = np.divmod(layers - first - last, np.maximum(inner, 1))
     several, ends = behind > 0, (behind > 0) & ~folded
     zero = np.zeros(len(plans))
     count = np.stack([zero + 1, fuller, inner - fuller, 1.0 * several])
     held = np.stack([first, base + 1.0, base, last]) * (count > 0)
+    held += job.model.prediction_modules * np.stack([1.0 * ~ends, zero, zero, 1.0 * ends])
     return Layout(
         count=count,
         layers=held,
@@ -91,6 +94,19 @@ def _with_ends(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
     base, extra = np.divmod(job.model.layers + 3, stages)
     first = np.where(stages > 1, base + (extra > 0) - 1, job.model.layers)
     return first, np.where(stages > 1, np.maximum(base - 2, 0), 0), stages - 1
+
+
+def _with_modules(job: Job, plans: PlanTable, first: Counts, last: Counts) -> tuple[Counts, Counts]:
+    """Layers of the first stage and of the last where modules that predict further follow on the last one.
+
+    The chunks of the other stages are full and the last stage has what is left, as in Megatron's layouts of DeepSeek-V3
+    (NVIDIA-NeMo/Megatron-Bridge scripts/performance/configs/deepseek: Et*4|(t*4|)*14tmL); with so many stages that
+    nothing would be left, layers stay as they were divided.
+    """
+    full = -(-job.model.layers // (plans.pp * plans.vpp)) * plans.vpp
+    left = job.model.layers - full * (plans.pp - 1)
+    chosen = (plans.pp > 1) & (left > 0)
+    return np.where(chosen, full, first), np.where(chosen, left, last)
 
 
 def _by_cost(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
@@ -192,9 +208,10 @@ def exchanges(plans: PlanTable) -> Stages:
 
 
 def stage_layers(job: Job, plans: PlanTable) -> list[int]:
-    """Layers of every stage of the first of `plans`, embedding and head not counted."""
+    """Layers of every stage of the first of `plans`; embedding, head and further predictions not counted."""
     found = layout(job, plans)
-    return [int(layers) for layers in np.repeat(found.layers[:, 0], found.count[:, 0].astype(np.int64))]
+    held = found.layers - job.model.prediction_modules * found.head
+    return [int(layers) for layers in np.repeat(held[:, 0], found.count[:, 0].astype(np.int64))]
 
 
 def _stacks_with(schedule: Schedule) -> str:

@@ -95,7 +95,8 @@ def ends(job: Job, plans: PlanTable, layout: Layout) -> tuple[Stages, Stages]:
     counts = parameters(job.model)
     tied = np.where((plans.pp > 1) & (plans.folded == 0), counts.embedding, 0) if job.model.tied_embeddings else 0
     first = layout.embedding * (counts.embedding / plans.tp + counts.positions)
-    return first, layout.head * ((counts.head + tied) / plans.tp + counts.final_norm)
+    further = job.model.prediction_modules * counts.prediction
+    return first, layout.head * ((counts.head + tied + further) / plans.tp + counts.final_norm)
 
 
 def states(job: Job, plans: PlanTable, layout: Layout) -> States:

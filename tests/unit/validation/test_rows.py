@@ -100,6 +100,31 @@ def test_unstated_chunks_follow_the_source() -> None:
     assert supported(schedule="interleaved", vpp=3).plan.vpp == 3
 
 
+def test_an_empty_vpp_means_what_the_source_says() -> None:
+    folding = {"source": "moe-folding-2025", "gpu": "h100-sxm-80gb", "schedule": "1f1b"}
+    assert supported(**folding).plan.vpp == 12
+    assert supported(**folding, vpp=1).plan.vpp == 1
+    assert supported(**folding, global_batch=12, micro_batch=1, pp=8, tp=4).plan.vpp == 1, "no whole rounds"
+    assert supported(schedule="1f1b").plan.vpp == 1
+
+
+def test_what_a_source_knows_of_its_recipes() -> None:
+    bridge = {"source": "megatron-bridge", "gpu": "h100-sxm-80gb", "software": "Megatron-Bridge, NeMo container 26.04"}
+    row = Row.model_validate(STATED | bridge | {"model": "deepseek-v3", "pp": 1, "tp": 1, "ep": 8})
+    item = express(Corpus((row,), {"deepseek-v3": SPARSE}))[0]
+    assert isinstance(item, Expressed)
+    assert item.job.model.prediction_modules == 1
+    assert supported(**bridge, model="sparse").job.model.prediction_modules == 0
+    overlap = [supported(**bridge, pp=pp, tp=2).job.stack.experts for pp in (1, 2)]
+    assert [found.overlap_across.value for found in overlap if found] == [0, 0.8]
+    kept = [
+        supported(source="mlperf", task="lora", notes=notes).job.stack.kept.expanded
+        for notes in ("LoRA: frozen base weights", "")
+    ]
+    assert kept[0] is not None
+    assert (kept[0].value, kept[1]) == (1, None)
+
+
 @pytest.mark.parametrize(("schedule", "chunks"), [("zb-1p", 1), ("zb-2p", 1), ("zb-v", 2)])
 def test_zero_bubble_schedules(schedule: str, chunks: int) -> None:
     """A source may call a V's two chunks one."""

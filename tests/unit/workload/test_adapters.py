@@ -69,10 +69,10 @@ def test_a_single_copy_of_frozen_weights_is_still_held() -> None:
 
 
 def test_inputs_that_only_a_weight_gradient_reads_are_not_kept() -> None:
-    """Feed-forward: the norm's and the activation's output go; the adapters keep a dropped copy of theirs."""
+    """Both norms' and the activation's output go; the adapters keep a dropped copy of theirs."""
     asked = job("llama-2-70b", seq=1024)
     model, tokens = asked.model, 1024
-    gone = 2 * tokens * (model.hidden + model.ffn)
+    gone = 2 * tokens * (2 * model.hidden + model.ffn)
     kept = 3 * tokens * (model.hidden + model.heads * model.head_dim)
     difference = layer(asked).saved.kept - layer(frozen(asked)).saved.kept
     assert float(np.sum(difference)) == pytest.approx(gone - kept)

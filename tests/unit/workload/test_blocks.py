@@ -148,6 +148,18 @@ def test_narrow_operands_are_narrowed_before_they_are_gathered() -> None:
         assert narrowed[phase, "reduce_scatter"] == wide[phase, "reduce_scatter"]
 
 
+def test_modules_that_predict_further_repeat_the_head() -> None:
+    plain = job("deepseek-v3", gpus=64)
+    further = plain.model_copy(update={"model": plain.model.model_copy(update={"prediction_modules": 2})})
+    plans = PlanTable.of([Plan()])
+    once, thrice = (ends.head(Shard(asked, plans)) for asked in (plain, further))
+    assert [op.weight for op in thrice.ops if op.name == "logits"] == [3.0]
+    assert thrice.saved.tensors["loss"] == pytest.approx(3 * np.asarray(once.saved.tensors["loss"]))
+    joined = next(op.work for op in thrice.ops if op.name == "further projection")
+    assert isinstance(joined, Matmul)
+    assert joined.flops == pytest.approx(2 * 4096 * 7168 * 2 * 7168)
+
+
 def test_gated_feed_forward_saves_both_halves() -> None:
     """Gate, up and their product: 3 x 2 bytes a unit of width against GPT's 2 x 2 (arXiv 2002.05202)."""
     asked = gpt(16, 128, 1024)

@@ -50,9 +50,12 @@ def test_deepseek_v3_in_parts() -> None:
         positions=0,
         final_norm=7168,
         head=129280 * 7168,
+        prediction=2 * 7168**2 + 3 * 7168,
     )
     assert total(model("deepseek-v3")) == 671_026_419_200
     assert active(model("deepseek-v3")) == 37_552_297_472
+    further = model("deepseek-v3").model_copy(update={"prediction_modules": 1})
+    assert total(further) - total(model("deepseek-v3")) == pytest.approx(14e9 - 2 * 129280 * 7168, rel=0.05)
 
 
 def test_direct_query_of_latent_attention() -> None:

@@ -6,7 +6,7 @@ from jobs import job
 from simtrain.spec.base import Fact
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable
-from simtrain.workload.strategies.pipeline import Layout, layout
+from simtrain.workload.strategies.pipeline import Layout, layout, stage_layers
 
 
 def divided(pp: int, division: str, **model: int) -> Layout:
@@ -65,3 +65,20 @@ def test_ends_count_as_layers(pp: int, layers: tuple[int, ...]) -> None:
     found = divided(pp, "with ends", layers=80)
     stages = [found.layers[kind, 0] for kind in range(4) for _ in range(int(found.count[kind, 0]))]
     assert stages == list(layers)
+
+
+@pytest.mark.parametrize(
+    ("pp", "vpp", "first", "last"),
+    [(16, 1, 4, 1), (8, 2, 8, 5), (4, 4, 16, 13), (2, 8, 32, 29), (1, 1, 61, 61), (24, 1, 2, 2)],
+)
+def test_modules_that_predict_further_leave_the_last_stage_the_rest(pp: int, vpp: int, first: int, last: int) -> None:
+    """Et*4|(t*4|)*14tmL of Megatron-Bridge: four layers a chunk, one on the last with the module. 24 stages of three
+    would leave none."""
+    plain: Job = job("deepseek-v3", gpus=64)
+    asked = plain.model_copy(update={"model": plain.model.model_copy(update={"prediction_modules": 1})})
+    plans = PlanTable.of([Plan(pp=pp, vpp=vpp, schedule="interleaved" if vpp > 1 else "1f1b", global_batch=64)])
+    found, without = layout(asked, plans), layout(plain, plans)
+    assert stage_layers(asked, plans)[0] == first
+    assert stage_layers(asked, plans)[-1] == last
+    assert (found.count * found.layers).sum() == (without.count * without.layers).sum() + 1
+    assert (found.count * (found.layers - found.dense)).sum() == 58 + 1
