@@ -5,7 +5,9 @@ from typing import Final
 import numpy as np
 
 from simtrain.spec.job import Job
-from simtrain.workload.op import Block, Elementwise, GroupedMatmul, Phase, Values
+from simtrain.spec.tensors import TensorName
+from simtrain.workload.made import made
+from simtrain.workload.op import Block, Elementwise, GroupedMatmul, Message, Phase, Values
 
 LAYERS: Final = ("dense", "moe")
 """Blocks that are layers of the model."""
@@ -25,3 +27,15 @@ def launched(block: Block, job: Job, phase: Phase) -> Values:
         counted = counted + job.stack.experts.kernels.value + each
     steps = (op.work.kernels - 1 for op in block.phase(phase) if isinstance(op.work, Elementwise))
     return counted * (1 if phase == "forward" else 2) + sum(steps, np.zeros(1))
+
+
+def launched_again(block: Block) -> dict[TensorName, Values]:
+    """Share of a layer's forward launches that make each of its tensors: as many for each operation, and the further
+    ones of element-wise steps."""
+    counted: dict[TensorName | None, Values] = {}
+    for op in block.phase("forward"):
+        if not isinstance(op.work, Message):
+            more = np.asarray(op.work.kernels, float) - 1 if isinstance(op.work, Elementwise) else 0.0
+            counted[made(op)] = counted.get(made(op), 0.0) + op.weight * (1 + more)
+    total = sum(counted.values(), np.zeros(1))
+    return {tensor: part / total for tensor, part in counted.items() if tensor is not None}
