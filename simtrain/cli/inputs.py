@@ -1,11 +1,13 @@
 """From command-line arguments to a request."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from simtrain import units
 from simtrain.errors import Problem, WrongInput, nearest
+from simtrain.price import host
 from simtrain.spec.base import Evidence, Fact
 from simtrain.spec.calibration import own_scale, own_scales
 from simtrain.spec.job import Job
@@ -50,11 +52,8 @@ def actions(text: str | None, problems: list[Problem]) -> tuple[Action, ...]:
 
 def without_drives(job: Job, allowed: Sequence[Action]) -> list[Problem]:
     """Whether drives are asked for that no node has."""
-    host = job.cluster.node.host
-    if "nvme" not in allowed or (host.nvme_read and host.nvme_write):
-        return []
-    hint = "leave it out, or state nvme_read and nvme_write in the node's file"
-    return [Problem("--allow", "nvme", f"{job.cluster.node.title} states no drives", hint)]
+    problem = host.without_drives(job.cluster.node) if "nvme" in allowed else None
+    return [] if problem is None else [replace(problem, where="--allow", value="nvme")]
 
 
 def memory_size(text: str | None, problems: list[Problem]) -> float | None:

@@ -124,7 +124,7 @@ def plan(
     if problems or job is None:
         raise WrongInput(problems)
     if no_offload:
-        job = job.model_copy(update={"stack": job.stack.model_copy(update={"offload": ()})})
+        job = job.model_copy(update={"stack": job.stack.model_copy(update={"offload": (), "offload_asked": ()})})
         allowed = tuple(action for action in allowed if action not in ("cpu", "nvme"))
     with progress("searching") as update:
         result = search(job, int(top), update, allowed)

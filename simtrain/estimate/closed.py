@@ -45,6 +45,8 @@ class Estimate:
     """Bytes of one device."""
     host_capacity: float
     """Bytes of host memory for each device."""
+    drives_capacity: float
+    """Bytes of drives for each device; 0 where none are stated."""
     treated: tuple[MemoryPlan | None, ...] = ()
     """A memory plan for each plan, or nothing where no plan has one."""
 
@@ -60,9 +62,14 @@ class Estimate:
         return plan.model_copy(update={"memory": self.treated[row]}) if self.treated else plan
 
     @property
+    def fits_beside(self) -> NDArray[np.bool_]:
+        """Whether a device's shares of its host's memory and of the drives hold what the plan puts there."""
+        return (self.memory.host <= self.host_capacity) & (self.memory.drives <= self.drives_capacity)
+
+    @property
     def fits(self) -> NDArray[np.bool_]:
-        """Whether the fullest device and its share of the host's memory hold the plan."""
-        return (self.memory.total <= self.capacity) & (self.memory.host <= self.host_capacity)
+        """Whether the fullest device holds the plan, too."""
+        return (self.memory.total <= self.capacity) & self.fits_beside
 
     @property
     def roomy(self) -> NDArray[np.bool_]:
@@ -104,8 +111,11 @@ def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     """Step time and memory of every plan."""
     described, times = priced(job, plans, on)
     terms = _step(described, times, on, total=True)
-    capacity, host = job.cluster.device.memory.value, job.cluster.node.host.memory.value / job.node_devices
-    return Estimate(job, plans, summed(terms), memory(described, launches(described, times)), capacity, host)
+    host, each = job.cluster.node.host, job.node_devices
+    held = memory(described, launches(described, times))
+    drives = 0.0 if host.nvme is None else host.nvme.value / each
+    capacity = job.cluster.device.memory.value
+    return Estimate(job, plans, summed(terms), held, capacity, host.memory.value / each, drives)
 
 
 def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.estimate.choices import choices
 from simtrain.estimate.closed import TERMS, Detail, Estimate, detail, estimate
 from simtrain.estimate.course import PLANNED, Course
 from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import launches, priced, stage_passes
-from simtrain.estimate.treated import Treated, choices, treated
+from simtrain.estimate.treated import Treated, treated
 from simtrain.price.blocks import CATEGORIES, LAUNCH, Machine
 from simtrain.price.launched import LAYERS
 from simtrain.price.step import hop_seconds, sync_time
@@ -39,8 +40,8 @@ class Replayed:
     """What the footprint was made of."""
     stages: NDArray[np.int64]
     """The representative of every stage (workload.strategies.pipeline)."""
-    away: float = 0.0
-    """Most bytes of activations a device has off it at once."""
+    away: tuple[float, float] = (0.0, 0.0)
+    """Most bytes of activations a device has in host memory at once, and on drives."""
     again: float = 0.0
     """FLOP a microbatch makes again under a memory plan, on one rank of every stage."""
     categories: tuple[str, ...] = CATEGORIES
@@ -78,7 +79,7 @@ def replays(
         treatment = memory[row] if memory else None
         how = None
         if treatment is not None:
-            how = treated(choices(described, times, on, row, laid.stages, treatment), treatment)
+            how = treated(choices(described, times, on, row, laid.stages, treatment, sync.moved), treatment)
         costs = laid.costs(blocks, sync, messages, how)
         held = laid.held(holds, float(waiting[row]), how)
         stages, chunks = laid.place.shape
@@ -95,7 +96,8 @@ def replays(
             slow, given = course.over(plans.plan(row), run)
             found = step(run, costs, None if slow is None else slow.factor, given)
         used = footprint(found.order, held)
-        away = 0.0 if how is None or treatment is None or treatment.tier != "cpu" else _away(found.order, how)
+        gone = 0.0 if how is None else _away(found.order, how)
+        away = (gone, 0.0) if treatment is None or treatment.tier == "cpu" else (0.0, gone)
         yield Replayed(replace(found, slowdown=slow), used, held, laid.stages, away, 0.0 if how is None else how.flops)
 
 
@@ -121,16 +123,17 @@ def exact(
     closed, made = estimate(job, plans, on), detail(job, plans, on)
     seconds, stage = np.empty(len(plans)), np.empty(len(plans), dtype=np.int64)
     terms, classes = np.empty((len(TERMS), len(plans))), np.empty((len(CLASSES), len(plans)))
-    away, again = np.zeros(len(plans)), np.zeros(len(plans))
+    away, again = np.zeros((2, len(plans))), np.zeros(len(plans))
     for row, one in enumerate(replays(job, plans, on, course, memory)):
         fullest, action = one.footprint.peak
         seconds[row], stage[row] = one.step.seconds, one.stages[fullest]
         terms[:, row] = one.step.mean_terms()
         classes[:, row] = one.footprint.classes(fullest, action)
-        away[row], again[row] = one.away, one.again
+        away[:, row], again[row] = one.away, one.again
     longer = seconds / closed.step_time
     interval = {"low": made.low * longer, "high": made.high * longer}
-    peak = replace(closed.memory, classes=classes, stage=stage, host=closed.memory.host + away)
+    host, drives = closed.memory.host + away[0], closed.memory.drives + away[1]
+    peak = replace(closed.memory, classes=classes, stage=stage, host=host, drives=drives)
     flops = made.hardware_flops + again * plans.microbatches * plans.tp * plans.cp * plans.dp
     found = replace(closed, step_time=seconds, memory=peak, treated=tuple(memory))
     return found, replace(made, terms=terms, hardware_flops=flops, **interval)

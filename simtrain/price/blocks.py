@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simtrain.laws.collectives import destinations, spread
 from simtrain.price import collectives, kernels
 from simtrain.price.collectives import Group, Network
-from simtrain.price.launched import LAYERS, launched
+from simtrain.price.launched import LAYERS, launched, launched_again
 from simtrain.price.profile import FIRST_GENERATION, UNFUSED, Profile
 from simtrain.price.timed import Timed
 from simtrain.spec.calibration import DeviceRates
@@ -79,7 +79,8 @@ class BlockTime:
     hidden: Parts
     """Seconds of messages that run beside forward and backward, shape (2, categories, plans)."""
     again: dict[TensorName, Parts]
-    """Exposed seconds of making one of a layer's tensors again; messages hide as in the forward pass."""
+    """Exposed seconds of making one of a layer's tensors again; messages hide, and launches show, as in the forward
+    pass."""
     slack: NDArray[np.float64]
     """Of both passes beyond what the host needs to launch them, below zero where it is behind; shape (plans,)."""
 
@@ -136,6 +137,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         slack += _launch(parts, launched(block, job, phase) * job.stack.launch.value + called[phase])
     shown = np.divide(forward, whole, out=np.ones_like(whole), where=whole > 0)
     exposed = {tensor: parts * shown for tensor, parts in again.items()}
+    for tensor, share in (launched_again(block) if block.name in LAYERS else {}).items():
+        exposed[tensor][LAUNCH] += share * forward[LAUNCH]
     return BlockTime(forward, backward, selective, weight, measured, priced, hidden, exposed, slack)
 
 

@@ -5,6 +5,8 @@ from typing import Final
 import numpy as np
 
 from simtrain.spec.job import Job
+from simtrain.spec.tensors import TensorName
+from simtrain.workload.made import made
 from simtrain.workload.op import Block, Elementwise, GroupedMatmul, Message, Phase, Values
 
 LAYERS: Final = ("dense", "moe")
@@ -33,3 +35,15 @@ def queued(block: Block, job: Job) -> Values:
     """Layers whose forward pass, collectives included, fills the queue of launches."""
     messages = sum((op.work.times * op.weight for op in block.phase("forward") if isinstance(op.work, Message)), 0.0)
     return QUEUE / (launched(block, job, "forward") + messages)
+
+
+def launched_again(block: Block) -> dict[TensorName, Values]:
+    """Share of a layer's forward launches that make each of its tensors: as many for each operation, and the further
+    ones of element-wise steps."""
+    counted: dict[TensorName | None, Values] = {}
+    for op in block.phase("forward"):
+        if not isinstance(op.work, Message):
+            more = np.asarray(op.work.kernels, float) - 1 if isinstance(op.work, Elementwise) else 0.0
+            counted[made(op)] = counted.get(made(op), 0.0) + op.weight * (1 + more)
+    total = sum(counted.values(), np.zeros(1))
+    return {tensor: part / total for tensor, part in counted.items() if tensor is not None}

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.laws.states import SHARDED_FROM, held_bytes
-from simtrain.price import collectives, kernels
+from simtrain.price import away, collectives, kernels
+from simtrain.price.away import Moved
 from simtrain.price.blocks import Machine, link_rate
 from simtrain.price.collectives import Group
-from simtrain.price.host import copy_seconds, update_seconds
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.workload.buckets import buckets
 from simtrain.workload.parameters import parameters
 from simtrain.workload.program import Program, StatePart
-from simtrain.workload.strategies.offload import OPTIMIZER, leaves, leaves_whole
 from simtrain.workload.strategies.pipeline import Stages
 from simtrain.workload.strategies.sharding import Holding, reduced_late, update_bytes, updated, wire_bytes
 
@@ -31,6 +29,8 @@ class SyncTime:
     update: Stages
     accumulation: Stages
     """A microbatch's gradients added to the accumulated ones."""
+    moved: Moved
+    """States that come and go with a microbatch's passes."""
     tied: Array
     """Gradients of tied embeddings summed between the first and the last stage, once a step, shape (rows,)."""
 
@@ -43,6 +43,7 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
     late = reduced_late(job, plans)
     messages = job.stack.messages
     tensors = np.maximum(part.layout.layers, 1) * messages.layer.value
+    moved: list[Moved] = []
     for kind in (part.states.dense, part.states.expert):
         even = kind.trained * wire / job.stack.bucket.value
         filled = buckets(job, plans, part.layout, wire) if kind is part.states.dense and not job.frozen else even
@@ -60,19 +61,13 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
             owners = np.minimum(kind.shards, tensors)
             sent = _over(machine, "broadcast", whole, owners, *_shards(machine, kind))
             gathered = np.where(plans.zero == 3, gathered, sent)
-        node, gone = job.cluster.node, leaves(plans)
-        share = updated(job, plans, kind)
-        out = copy_seconds(node, held_bytes(kind.trained, wire, plans.zero, SHARDED_FROM["gradients"], kind.shards))
-        reduction += np.where(gone, np.maximum(reduced, out), reduced)
-        gathered = np.where(plans.zero >= 1, gathered, 0.0)
-        held = held_bytes(kind.parameters, whole_bytes, plans.zero, SHARDED_FROM["weights"], kind.shards)
-        gather += np.where(leaves_whole(plans), np.maximum(gathered, copy_seconds(node, held)), gathered)
-        by_host = update_seconds(job.node_devices, share) + copy_seconds(node, share * whole_bytes) * (
-            plans.offload == OPTIMIZER
-        )
-        update += np.where(gone, by_host, _pass(machine, share * update_bytes(job)))
+        moved.append(one := away.moved(job, plans, kind))
+        reduction += np.maximum(reduced, one.gradients)
+        gather += np.maximum(np.where(plans.zero >= 1, gathered, 0.0), one.weights)
+        own = _pass(machine, updated(job, plans, kind) * update_bytes(job))
+        update += away.update(job, plans, kind, own)
         accumulation += _pass(machine, kind.trained * job.stack.accumulation_bytes.value)
-    return SyncTime(reduction, gather, update, accumulation, _tied(job, machine, plans, wire))
+    return SyncTime(reduction, gather, update, accumulation, moved[0] + moved[1], _tied(job, machine, plans, wire))
 
 
 def _tied(job: Job, machine: Machine, plans: PlanTable, wire: float) -> Array:

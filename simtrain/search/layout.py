@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.search.space import RULES, broken_rules, columns_read
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, OFFLOAD, RECOMPUTE, Plan, PlanTable
+from simtrain.spec.placement import OFFLOAD, placement
+from simtrain.spec.plan import COLUMNS, RECOMPUTE, Plan, PlanTable
 from simtrain.spec.schedule import SCHEDULES
 from simtrain.workload.rule import Rule
 
@@ -78,7 +79,12 @@ class Layout:
             if name == "sp" or text is None:
                 continue
             lowest = 0 if name == "full_layers" else 1
-            if name in CHOICES:
+            if name == "offload":
+                try:
+                    placement(text)
+                except ValueError as error:
+                    problems.append(Problem(_flag(name), text, str(error)))
+            elif name in CHOICES:
                 if text not in CHOICES[name]:
                     problems.append(Problem(_flag(name), text, "is not known", nearest(text, CHOICES[name])))
             elif not text.isdecimal() or not lowest <= int(text) <= LARGEST:
@@ -127,6 +133,7 @@ class Layout:
     def _values(self, job: Job) -> Values:
         """Every option that is stated, as an array of length 1; choices as their place in CHOICES."""
         stated = {name: text for name, text in vars(self).items() if text is not None and name != "sp"}
+        stated["offload"] = placement(self.offload)
         numbers = {
             name: CHOICES[name].index(text) if name in CHOICES else int(text) for name, text in stated.items()
         } | {"sp": int(self.sp), "global_batch": job.global_batch[0]}

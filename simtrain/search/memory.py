@@ -1,7 +1,7 @@
 """The memory plan of one layout: every stage's tensors treated so that it fits and loses least time, then replayed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, is_dataclass, replace
 from itertools import product
 from typing import Final
 
@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.errors import Problem, WrongInput
+from simtrain.estimate.choices import Choices, Passage, choices
+from simtrain.estimate.effects import effects
 from simtrain.estimate.passes import priced
 from simtrain.estimate.replayed import exact, replayed
-from simtrain.estimate.treated import Choices, choices
 from simtrain.price.blocks import Machine
+from simtrain.price.step import sync_time
 from simtrain.search.layout import described, stated
 from simtrain.search.space import broken_rules
 from simtrain.search.treatment import Solution, StageCase, needed, solve
@@ -67,14 +69,20 @@ class Layout:
         self.base = replayed(job, self.plan, on)
         self._described, self._times = priced(job, table, on)
         closed, _ = exact(job, table, on)
-        self.host_room = closed.host_capacity - float(closed.memory.host[0])
+        self._moved = sync_time(job, on, self._described.stages).moved
+        held = closed.memory
+        self.room: dict[Tier, float] = {
+            "cpu": closed.host_capacity - float(held.host[0]),
+            "nvme": closed.drives_capacity - float(held.drives[0]),
+        }
+        """Bytes left for activations off the device."""
         self._choices: dict[str, Choices] = {}
 
     def choices(self, tier: MemoryPlan) -> Choices:
         """What treatment costs, with this plan's tier and bits."""
         key = f"{tier.tier} {tier.bits}"
         if key not in self._choices:
-            self._choices[key] = choices(self._described, self._times, self.on, 0, self.base.stages, tier)
+            self._choices[key] = choices(self._described, self._times, self.on, 0, self.base.stages, tier, self._moved)
         return self._choices[key]
 
     @property
@@ -146,8 +154,7 @@ class Layout:
         whole = of.size.sum(axis=0)
         alive = base.footprint.activations.max(axis=1)
         passes = base.step.costs.pass_seconds()[[FORWARD, BACKWARD]].sum(axis=2)
-        rebuilt = of.rebuilt(frame.layer_chunks)
-        again = of.again.sum(axis=1)
+        effect = effects(of, frame.layer_chunks)
         found = []
         for stage in range(len(base.stages)):
             room = (cap - base.footprint.resident[stage]) / (1 + base.footprint.lost)
@@ -155,16 +162,12 @@ class Layout:
                 StageCase(
                     layers=int(np.ceil(of.layers[stage])),
                     size=of.size[:, stage],
-                    layer=of.layer[:, stage],
-                    rebuilt=rebuilt[:, stage],
-                    again=again[:, stage],
-                    narrowed=of.narrowed[:, stage],
-                    ratio=of.ratio,
-                    away=of.away,
+                    effects=effect.of(stage),
+                    passages=tuple(_at(one, stage) for one in of.passages),
                     passes=(float(passes[0, stage]), float(passes[1, stage])),
                     in_flight=float(alive[stage] / whole[stage]) if whole[stage] else 0.0,
                     room=float(room - self._loss(stage, frame) + slack[stage]),
-                    host_room=self.host_room if frame.tier == "cpu" else np.inf,
+                    away_room=self.room[frame.tier],
                 )
             )
         return found
@@ -174,7 +177,7 @@ class Layout:
         known: dict[tuple[object, ...], Solution | None] = {}
         found: list[Solution] = []
         for case in cases:
-            key = tuple(part.tobytes() if isinstance(part, np.ndarray) else part for part in vars(case).values())
+            key = tuple(_flat(case))
             if key not in known:
                 known[key] = solve(case, policy)
             one = known[key]
@@ -196,6 +199,24 @@ class Layout:
         microbatches = int(PlanTable.of([plan]).microbatches[0])
         expected = self.base.step.seconds + microbatches * float(after.max() - before.max())
         return Planned(plan, found.step.seconds, expected, float(peaks.max()), int(peaks.argmax())), peaks
+
+
+def _at(passage: Passage, stage: int) -> Passage:
+    taken, taken_back = passage.taken_out[[stage]], passage.taken_back[[stage]]
+    return replace(passage, taken_out=taken, taken_back=taken_back)
+
+
+def _flat(part: object) -> Iterator[object]:
+    """Everything a case is made of, hashable."""
+    if isinstance(part, np.ndarray):
+        yield part.tobytes()
+    elif isinstance(part, tuple):
+        for one in part:
+            yield from _flat(one)
+    elif is_dataclass(part):
+        yield from _flat(tuple(vars(part).values()))
+    else:
+        yield part
 
 
 def together(tensors: Sequence[dict[TensorName, Treatment]]) -> tuple[StageMemory, ...]:

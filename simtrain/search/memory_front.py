@@ -11,7 +11,7 @@ from simtrain.price.blocks import Machine
 from simtrain.search.memory import Allowed, Layout, Planned
 from simtrain.search.packing import packed
 from simtrain.spec.job import Job
-from simtrain.spec.memory_plan import MemoryPlan
+from simtrain.spec.memory_plan import TIERS, MemoryPlan, Tier
 from simtrain.spec.plan import Plan
 from simtrain.timeline.lifetimes import lifetimes
 from simtrain.timeline.memory import CLASSES
@@ -23,8 +23,8 @@ MOST_BLOCKS: Final = 4000
 """Blocks that are placed at most: several layers make one where a stage runs more passes."""
 REPEATS: Final = 3
 """Times the chunks on the way, in microbatches, whose tensors are placed."""
-HOST_LEFT: Final = 0.02
-"""Share of a host's memory below which it is full."""
+LEFT: Final = 0.02
+"""Share of a host's memory, or of its drives, below which they are full."""
 GIB: Final = 2.0**30
 GIGABYTE: Final = 1e9
 Progress = Callable[[int, int], None]
@@ -34,13 +34,15 @@ Progress = Callable[[int, int], None]
 class Worth:
     """What changes at one cap, in seconds a step gained; 0 where nothing is."""
 
-    host_full: bool
-    """Whether what is off the devices leaves their hosts less than HOST_LEFT of what they had."""
+    full: tuple[Tier, ...]
+    """Tiers that what is off the devices leaves less than LEFT of what there was."""
 
     memory: float
     """By one GiB more."""
     link: float
-    """By one GB/s more between device and host."""
+    """By one GB/s more between each device and its host."""
+    drives: float
+    """By one GB/s more to and from the drives of each node."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,13 @@ def worth(job: Job, plan: Plan, on: Machine, cap: float, allowed: Allowed) -> Wo
     if here is None:
         return None
     roomier = layout.planned(cap + GIB, allowed)
-    faster = Layout(_linked(job, GIGABYTE), plan, on).planned(cap, allowed)
-    gains = [0.0 if other is None else max(0.0, here.step_time - other.step_time) for other in (roomier, faster)]
-    moved = replayed(job, here.plan, on).away
-    return Worth(moved > (1 - HOST_LEFT) * layout.host_room, *gains)
+    links, drives = (
+        Layout(_faster(job, GIGABYTE, facts), plan, on).planned(cap, allowed)
+        for facts in (("device_bandwidth", "shared_bandwidth"), ("nvme_read", "nvme_write"))
+    )
+    gains = [0.0 if other is None else max(0.0, here.step_time - other.step_time) for other in (roomier, links, drives)]
+    moved = dict(zip(TIERS, replayed(job, here.plan, on).away, strict=True))
+    return Worth(tuple(tier for tier in TIERS if moved[tier] > (1 - LEFT) * layout.room[tier]), *gains)
 
 
 def peak_of(layout: Layout, found: Planned) -> Peak:
@@ -150,9 +155,13 @@ def _beginning(order: Order) -> Order:
     return replace(order, **none)
 
 
-def _linked(job: Job, more: float) -> Job:
-    """The same job, with a faster link between device and host."""
+def _faster(job: Job, more: float, facts: tuple[str, ...]) -> Job:
+    """The same job, with so many bytes a second more of these facts of its hosts; what devices share grows for each."""
     host = job.cluster.node.host
-    bandwidth = host.device_bandwidth.model_copy(update={"value": host.device_bandwidth.value + more})
-    node = job.cluster.node.model_copy(update={"host": host.model_copy(update={"device_bandwidth": bandwidth})})
+    stated = {name: fact for name in facts if (fact := getattr(host, name)) is not None}
+    grown = {
+        name: fact.model_copy(update={"value": fact.value + more * (job.node_devices if "shared" in name else 1)})
+        for name, fact in stated.items()
+    }
+    node = job.cluster.node.model_copy(update={"host": host.model_copy(update=grown)})
     return job.model_copy(update={"cluster": job.cluster.model_copy(update={"node": node})})

@@ -14,7 +14,7 @@ from simtrain.estimate import HEADROOM, Detail, Estimate, estimate, machine
 from simtrain.price.blocks import Machine
 from simtrain.search.pareto import front, thinned
 from simtrain.search.refine import neighbours
-from simtrain.search.space import Space, Tally
+from simtrain.search.space import Space, Tally, placements
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.memory_policy import Action
@@ -84,11 +84,12 @@ class _Kept:
 def search(job: Job, top: int, progress: Progress | None = None, allowed: Sequence[Action] = ()) -> Search:
     """Estimate every legal plan and keep the `top` meshes fastest per token; `progress(done, all)` counts blocks.
 
-    `allowed`: what memory plans may do with activations; none are made where it is empty.
+    `allowed`: what memory plans may do with activations; none are made where it is empty. With host memory or drives
+    among it, states go where the stack can place them there, too.
     """
     start = time.perf_counter()
     on = machine(job)
-    space = Space(job)
+    space = Space(job, placements(job, allowed))
     chunks = space.chunks()
     kept: list[_Kept] = []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -227,7 +228,7 @@ def _keep(evaluated: Estimate, tally: Tally, fits: int, top: int) -> _Kept:
     fit = np.flatnonzero(evaluated.fits)
     good = _good(evaluated)
     stays = evaluated.memory.classes[list(STAYING)].sum(axis=0)
-    possible = (stays <= (1 - HEADROOM) * evaluated.capacity) & (evaluated.memory.host <= evaluated.host_capacity)
+    possible = (stays <= (1 - HEADROOM) * evaluated.capacity) & evaluated.fits_beside
     whole = np.flatnonzero(possible & ~evaluated.roomy & (plans.recompute == NONE) & (plans.full_layers == 0))
     return _Kept(
         best=plans.take(good[ranked(plans.take(good), pace[good], need[good])[:top]]),

@@ -1,6 +1,6 @@
 """The space of layouts of a job: every legal combination of its axes, a block of plans at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.spec.job import Job
-from simtrain.spec.plan import COLUMNS, OFFLOAD, PlanTable
+from simtrain.spec.memory_policy import Action
+from simtrain.spec.placement import OFFLOAD, PLACE_OF, PLACES
+from simtrain.spec.plan import COLUMNS, PlanTable
 from simtrain.spec.schedule import SCHEDULES, TRAITS, Schedule
 from simtrain.workload.rule import Rule
 from simtrain.workload.strategies import context, expert, mesh, offload, pipeline, recompute, sharding, tensor
@@ -79,11 +81,21 @@ def orders(job: Job) -> list[tuple[Schedule, int]]:
     ]
 
 
+def placements(job: Job, allowed: Sequence[Action] = ()) -> list[str]:
+    """Where states may be: what searches try of the stack, and of what it offers besides all that is `allowed`."""
+    tiers = {place for place in PLACES if place == "device" or place in allowed}
+    asked = [
+        name for name in job.stack.offload_asked if {PLACES[place] for place in PLACE_OF[OFFLOAD.index(name)]} <= tiers
+    ]
+    return ["none", *job.stack.offload, *asked]
+
+
 class Space:
     """Axes of a job. Outer axes (mesh, batches) are expanded once; `blocks` expands the rest and keeps the legal."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, offload: Sequence[str] | None = None):
         self.job = job
+        tried = placements(job) if offload is None else offload
         self.tally = Tally()
         self._reads = {rule.name: columns_read(job, rule) for rule in RULES}
         model, devices = job.model, job.devices
@@ -106,7 +118,7 @@ class Space:
             {"zero": np.array(job.stack.sharding)},
             {"shard": np.array([0, 1])},
             self._recomputation(),
-            {"offload": np.array([OFFLOAD.index(name) for name in ("none", *job.stack.offload)])},
+            {"offload": np.array([OFFLOAD.index(name) for name in tried])},
         ]
         self.inner_size = int(np.prod([len(next(iter(axis.values()))) for axis in self._inner_axes]))
         self._outer = self._expand_outer()

@@ -79,9 +79,19 @@ class Host(Spec):
     memory: Fact[Size]
     device_bandwidth: Fact[Rate]
     """Device to host, per device and direction (PCIe, C2C or xGMI)."""
+    shared_bandwidth: Fact[Rate] | None = None
+    """What all devices of the node move to or from their host at once, per direction; None: what their links do."""
+    nvme: Fact[Size] | None = None
+    """What its drives hold."""
     nvme_read: Fact[Rate] | None = None
+    """All drives together."""
     nvme_write: Fact[Rate] | None = None
     power: Fact[Power] | None = None
+
+    @property
+    def has_drives(self) -> bool:
+        """Whether size and rates of drives are stated."""
+        return None not in (self.nvme, self.nvme_read, self.nvme_write)
 
 
 class Node(Spec):

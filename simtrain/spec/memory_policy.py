@@ -1,12 +1,13 @@
 """What a system does with which tensor: its memory plans are those of the program restricted to this."""
 
 from collections.abc import Sequence
-from typing import Final, Literal, Self, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
 from simtrain.spec.memory_plan import MADE_AGAIN, MOVED, NARROWED, MemoryPlan, Tier
+from simtrain.spec.placement import placement
 from simtrain.spec.tensors import TensorName
 
 Kind = Literal["recompute", "offload", "quantise"]
@@ -35,8 +36,8 @@ class Policy(Spec):
     bits: Literal[4, 8] = 8
     loss_chunks: PositiveInt = 1
     layer_chunks: PositiveInt = 1
-    offload: Literal["none", "optimizer", "all"] = "none"
-    """States in host memory, as in a plan."""
+    offload: Annotated[str, AfterValidator(placement)] = "none"
+    """States off the device, as in a plan."""
     optimizer: str | None = None
     """Optimizer it needs, where its states are of other widths."""
     left_out: str | None = None

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
 from simtrain.spec.memory_plan import MemoryPlan
+from simtrain.spec.placement import OFFLOAD, placement
 from simtrain.spec.schedule import FOLDED, SCHEDULES, Schedule
 
 RECOMPUTE = ("none", "selective", "full")
-OFFLOAD = ("none", "optimizer", "all")
 
 
 class Plan(Spec):
@@ -41,8 +41,9 @@ class Plan(Spec):
     recompute: Literal["none", "selective", "full"] = "none"
     full_layers: NonNegativeInt = 0
     """Layers a stage fully recomputed whatever `recompute` says ("full": all of them)."""
-    offload: Literal["none", "optimizer", "all"] = "none"
-    """States in host memory: what the optimizer needs (moments, master weights, gradients), or the weights too."""
+    offload: Annotated[str, AfterValidator(placement)] = "none"
+    """States off the device (spec.placement): `optimizer`, what it needs (moments, master weights, gradients) in host
+    memory, `all`, the weights too, or each where it is, as in `weights=cpu,optimizer=nvme`."""
     memory: MemoryPlan | None = None
     """Treatment of activations tensor by tensor; None: `recompute` and `full_layers` say it all."""
 

@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from simtrain.spec.base import Duration, Evidence, Fact, Size, Spec
+from simtrain.spec.placement import placement
 from simtrain.spec.schedule import Schedule
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual"]
 Bytes = Annotated[float, Field(ge=0)]
+Placement = Annotated[str, AfterValidator(placement)]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
 Division = Literal["even", "by cost", "with ends"]
 
@@ -137,8 +139,10 @@ class Stack(Spec):
     sequence_parallel: bool
     schedules: Annotated[tuple[Schedule, ...], Field(min_length=1)]
     """Pipeline schedules it offers."""
-    offload: tuple[Literal["optimizer", "all"], ...] = ()
-    """What it can keep in host memory: the optimizer's states and gradients, or the weights too."""
+    offload: tuple[Placement, ...] = ()
+    """Placements of states off the device (spec.placement) that a search tries."""
+    offload_asked: tuple[Placement, ...] = ()
+    """Those it offers besides, for whoever asks."""
     post_validation: bool
     """Whether a stage updates its weights before all gradients are known to be sound, and repairs the rare case that
     they are not (arXiv 2401.10241 section 4), so that no stage waits for the others at the end of a step."""

@@ -41,7 +41,7 @@ class Alternative:
     memory: float = 0.0
     """Bytes of the fullest device."""
     missing: float = 0.0
-    """Bytes that the device lacks, or the host."""
+    """Bytes that the device lacks, or the host, or its drives."""
     classes: dict[str, float] | None = None
     """Bytes of memory by class."""
     problems: tuple[Problem, ...] = ()
@@ -94,7 +94,8 @@ def _compared(job: Job, plan: Plan, found: PlanTable, asked: dict[str, str], on:
 def _missing(evaluated: Estimate, row: int) -> float:
     lacking = evaluated.memory.total[row] - evaluated.capacity
     lacking_host = evaluated.memory.host[row] - evaluated.host_capacity
-    return float(max(lacking, lacking_host, 0.0))
+    lacking_drives = evaluated.memory.drives[row] - evaluated.drives_capacity
+    return float(max(lacking, lacking_host, lacking_drives, 0.0))
 
 
 def _holding(job: Job, named: dict[str, int], on: Machine) -> PlanTable:

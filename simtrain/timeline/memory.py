@@ -38,6 +38,8 @@ class Memory:
     stage: NDArray[np.int64]
     host: Array
     """Bytes of states in host memory for a device, shape (plans,)."""
+    drives: Array
+    """On drives."""
     by_stage: NDArray[np.float64]
     """The same on every representative stage, shape (classes, representatives, plans)."""
 
@@ -184,4 +186,5 @@ def memory(program: Program, launches: Launches | None = None) -> Memory:
     everything = np.concatenate([held_bytes, lost[None], reserve[None]]) * (layout.count[:, spread] > 0)
     stage = everything.sum(axis=0).argmax(axis=0)
     fullest = np.take_along_axis(everything, stage[None, None, :], axis=1)[:, 0, :]
-    return Memory(fullest, stage, program.stages.states.host.max(axis=0)[spread], everything)
+    states = program.stages.states
+    return Memory(fullest, stage, states.host.max(axis=0)[spread], states.drives.max(axis=0)[spread], everything)

@@ -42,7 +42,8 @@ def memory_document(
         "kept_bytes": layout.peak,
         "kept_step_time_s": layout.base.step.seconds,
         "least_cap_bytes": None if front is None else front.least,
-        "host_full": gains is not None and gains.host_full,
+        "host_full": gains is not None and "cpu" in gains.full,
+        "drives_full": gains is not None and "nvme" in gains.full,
         "points": [] if front is None else [_point(one) for one in front.points],
         "within_cap": None if within is None else _point(within),
         "peak": None
@@ -54,7 +55,13 @@ def memory_document(
             "live_bytes": moment.live,
             "packed_bytes": moment.packed,
         },
-        "gain_s": None if gains is None else {"one_gib_more": gains.memory, "one_gb_per_s_more_to_host": gains.link},
+        "gain_s": None
+        if gains is None
+        else {
+            "one_gib_more": gains.memory,
+            "one_gb_per_s_more_to_host": gains.link,
+            "one_gb_per_s_more_of_drives": gains.drives,
+        },
     }
 
 
@@ -117,12 +124,15 @@ def print_memory(console: Console, job: Job, document: dict[str, Any]) -> None:
     binding = {
         "device memory": gain["one_gib_more"] > 0,
         "the link to the host": gain["one_gb_per_s_more_to_host"] > 0,
+        "the drives' rate": gain["one_gb_per_s_more_of_drives"] > 0,
         "host memory": document["host_full"],
+        "the drives' size": document["drives_full"],
     }
     binds = [name for name, does in binding.items() if does]
+    more = f", of drives {seconds(gain['one_gb_per_s_more_of_drives'])}" if memory.get("tier") == "nvme" else ""
     console.print(
         f"binds: {', '.join(binds) or 'nothing'}; one GiB more gains {seconds(gain['one_gib_more'])} a step, "
-        f"one GB/s more to the host {seconds(gain['one_gb_per_s_more_to_host'])}"
+        f"one GB/s more to the host {seconds(gain['one_gb_per_s_more_to_host'])}{more}"
     )
 
 

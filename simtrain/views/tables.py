@@ -26,7 +26,7 @@ SLOWEST_WORTH = 4
 LEGEND = (
     "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage; 1f1b or "
     "interleaved unless named), dp data, ep expert (etp tensor inside), zero1/2/3 sharded states, mb "
-    "microbatch; recomputed: selective, full, full:layers; offload: states in host memory; memory-plan: "
+    "microbatch; recomputed: selective, full, full:layers; offload: states in host memory or on drives; memory-plan: "
     "tensor by tensor"
 )
 
@@ -111,10 +111,12 @@ def _headline(job: Job, row: dict[str, Any]) -> RenderableType:
         f"or {percent(row['mfu_causal'])} (causal half), HFU {percent(row['hfu'])}",
     )
     table.add_row("memory", f"{gib(row['memory_bytes'])} of {gib(memory)}: {fits}")
-    if row["host_memory_bytes"]:
-        share = job.cluster.node.host.memory.value / job.node_devices
-        held = "fits" if row["host_memory_bytes"] <= share else "does NOT fit"
-        table.add_row("host", f"{gib(row['host_memory_bytes'])} of {gib(share)} a device: {held}")
+    host = job.cluster.node.host
+    for name, used, whole in (("host", "host_memory_bytes", host.memory), ("drives", "drives_bytes", host.nvme)):
+        if row[used] and whole is not None:
+            share = whole.value / job.node_devices
+            held = "fits" if row[used] <= share else "does NOT fit"
+            table.add_row(name, f"{gib(row[used])} of {gib(share)} a device: {held}")
     if row["run"]:
         run = row["run"]
         table.add_row(

@@ -110,7 +110,7 @@ def test_memo_at_a_million_tokens() -> None:
 def test_ssdtrain_halves_activations_for_nothing() -> None:
     """GPT of 8192 x 4 layers on 2 A100, microbatch 16, drives as fast as the link: peak -47 %, time at most 1.03."""
     job = gpt(asked("gpt-3-6.7b", "a100-pcie-8x", 2, 1024, 16), 4, 8192, 64)
-    job = hosted(job, nvme_write=1e15, nvme_read=1e15)
+    job = hosted(job, nvme=1e15, nvme_write=1e15, nvme_read=1e15)
     layout = Layout(job, Plan(tp=2, micro_batch=16, global_batch=16), machine(job))
     activations = float(layout.base.footprint.activations.max())
     found = layout.planned(layout.peak - 0.47 * activations, load.policy("ssdtrain"))

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from simtrain.laws.states import SHARDED_FROM, held_bytes
 from simtrain.spec.job import Job
+from simtrain.spec.placement import CPU, NVME, State
 from simtrain.spec.plan import PlanTable
 from simtrain.workload.adapters import trained_in_layer
 from simtrain.workload.parameters import parameters
 from simtrain.workload.rule import Rule
-from simtrain.workload.strategies.offload import leaves, leaves_whole
+from simtrain.workload.strategies.offload import leaves, place
 from simtrain.workload.strategies.pipeline import Layout, Stages
 
 
@@ -47,6 +48,8 @@ class States:
     gathers them once a step in pipelines."""
     host: Stages
     """What of them is in host memory instead; on its way there a bucket of gradients is on the device."""
+    drives: Stages
+    """What of them is on drives."""
     dense: Holding
     expert: Holding
 
@@ -107,7 +110,7 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     precision = job.precision
     dense, expert = holdings(job, plans, layout)
 
-    def bytes_of(state: str, width: float) -> Stages:
+    def bytes_of(state: str, width: float | Stages) -> Stages:
         first = SHARDED_FROM[state]
         of_dense, of_expert = (kind.parameters if state == "weights" else kind.trained for kind in (dense, expert))
         return held_bytes(of_dense, width, plans.zero, first, dense.shards) + held_bytes(
@@ -130,14 +133,25 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     single = job.stack.single_copy.value and precision.master_bytes > 0 and not job.frozen
     weights = bytes_of("weights", 0.0 if single else copies)
     gradients = np.where(whole, trained * reduced, bytes_of("gradients", gradient_bytes(job)) + copied)
-    optimizer = bytes_of("optimizer", precision.master_bytes + job.optimizer.moment_bytes)
-    gone, all_gone = leaves(plans), leaves_whole(plans)
+    kept: dict[State, float] = {"master": precision.master_bytes, "moments": job.optimizer.moment_bytes}
+    stays = sum(width * ~leaves(plans, state) for state, width in kept.items())
+    whole_states: dict[State, Stages] = {
+        "weights": weights,
+        "gradients": gradients,
+        **{state: bytes_of("optimizer", width) for state, width in kept.items()},
+    }
+    host, drives = (
+        sum(((place(plans, state) == there) * size for state, size in whole_states.items()), np.zeros(len(plans)))
+        for there in (CPU, NVME)
+    )
+    bucketed = np.minimum(gradients, job.stack.bucket.value)
     return States(
-        weights=np.where(all_gone, 0.0, weights),
-        gradients=np.where(gone, np.minimum(gradients, job.stack.bucket.value), gradients),
-        optimizer=np.where(gone, 0.0, optimizer),
+        weights=np.where(leaves(plans, "weights"), 0.0, weights),
+        gradients=np.where(leaves(plans, "gradients"), bucketed, gradients),
+        optimizer=bytes_of("optimizer", stays),
         gathered=np.where(whole, parameters_held * weight, working),
-        host=gone * (gradients + optimizer) + all_gone * weights,
+        host=host,
+        drives=drives,
         dense=dense,
         expert=expert,
     )
@@ -156,7 +170,7 @@ def gathers_back(job: Job, rebuilt: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def reduced_every(job: Job, plans: PlanTable) -> NDArray[np.bool_]:
     """Whether gradients are reduced, or go to the host, after every microbatch rather than once a step."""
-    return np.asarray(((plans.zero >= 2) & ~kept_whole(job, plans)) | leaves(plans))
+    return np.asarray(((plans.zero >= 2) & ~kept_whole(job, plans)) | leaves(plans, "gradients"))
 
 
 def reduced_late(job: Job, plans: PlanTable) -> NDArray[np.bool_]:

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simtrain.estimate.choices import Choices, Passage
+from simtrain.estimate.effects import effects
+from simtrain.price.blocks import CATEGORIES
 from simtrain.search.treatment import StageCase, added, needed, solve
 from simtrain.spec.memory_plan import MADE_AGAIN, Treatment
 from simtrain.spec.memory_policy import ACTIONS, Policy, Rule, free
@@ -25,25 +28,39 @@ def case(seed: int, layers: int, used: tuple[TensorName, ...] = TENSORS, room: f
     size = layers * layer
     again = draw.uniform(0.01, 0.5, len(TENSORS)) * layers * there
     in_flight = float(draw.integers(1, 9))
+    taken = [np.array([share * float(again.sum())]) for share in draw.uniform(0.0, 0.5, 4)]
+    of = Choices(
+        size=size[:, None],
+        layer=layer[:, None],
+        again=np.repeat(again[:, None, None] / len(CATEGORIES), len(CATEGORIES), axis=1),
+        flops=np.zeros((len(TENSORS), 1)),
+        narrowed=0.02 * size[:, None],
+        layers=np.array([float(layers)]),
+        ratio=np.full(len(TENSORS), 0.52),
+        passages=tuple(
+            Passage(draw.uniform(0.05, 0.5), draw.uniform(0.05, 0.5), taken[2 * number], taken[2 * number + 1])
+            for number in range(1 + seed % 5 // 4)
+        ),
+        whole=layer[:, None] * draw.uniform(0.0, 0.5),
+        chunk=np.array([0.02 * float(again.sum())]),
+        loss=(0.0, 0.0, 0.0),
+        loss_chunk=0.0,
+    )
     return StageCase(
         layers=layers,
         size=size,
-        layer=layer,
-        rebuilt=layer * draw.uniform(0.2, 1.0),
-        again=again,
-        narrowed=0.02 * size,
-        ratio=np.full(len(TENSORS), 0.52),
-        away=(draw.uniform(0.05, 0.5), draw.uniform(0.05, 0.5)),
+        effects=effects(of, 1 + 2 * (seed % 7 == 6)),
+        passages=of.passages,
         passes=(float(again.sum()), 2 * float(again.sum())),
         in_flight=in_flight,
         room=room * in_flight * float(size.sum()),
-        host_room=draw.uniform(0.0, 1.0) * in_flight * float(size.sum()),
+        away_room=draw.uniform(0.0, 1.0) * in_flight * float(size.sum()),
     )
 
 
 def fits(of: StageCase, tensors: dict[TensorName, Treatment]) -> bool:
     gone = sum(how.offload / of.layers * of.size[TENSORS.index(name)] for name, how in tensors.items())
-    return needed(of, tensors) <= of.room + 1e-9 and of.in_flight * gone <= of.host_room + 1e-9
+    return needed(of, tensors) <= of.room + 1e-9 and of.in_flight * gone <= of.away_room + 1e-9
 
 
 def plain(of: StageCase) -> list[dict[TensorName, Treatment]]:
@@ -108,7 +125,7 @@ def test_a_stage_without_layers_fits_or_does_not() -> None:
 
 
 def test_a_full_host_keeps_tensors_here() -> None:
-    of = replace(case(5, 8, room=0.6), host_room=0.0)
+    of = replace(case(5, 8, room=0.6), away_room=0.0)
     assert all(not how.offload for how in solve(of, free(ACTIONS)).tensors.values())
 
 
