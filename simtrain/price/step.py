@@ -71,7 +71,11 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
             plans.offload == OPTIMIZER
         )
         update += np.where(gone, by_host, _pass(machine, share * update_bytes(job)))
-        accumulation += _pass(machine, kind.trained * job.stack.accumulation_bytes.value)
+        added = kind.trained * job.stack.accumulation_bytes.value
+        if messages.by_block.value:
+            added = held_bytes(added, 1.0, plans.zero, SHARDED_FROM["gradients"], kind.shards)
+            added *= 1 - 1 / np.maximum(plans.microbatches, 1)
+        accumulation += _pass(machine, added)
     return SyncTime(reduction, gather, update, accumulation, _tied(job, machine, plans, wire))
 
 
