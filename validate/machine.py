@@ -1,4 +1,4 @@
-"""The device a rank runs on: how to wait for it, time it, read its memory and its sensors. torch and NVML only."""
+"""The device a rank runs on: how to wait for it, time it, say what it is. torch only."""
 
 import datetime
 import os
@@ -9,53 +9,11 @@ import time
 
 import torch
 import torch.distributed as dist
+from sensors import Sensors
 
 OLDEST_TORCH = (2, 11)
 WINDOW = 0.02
 """Seconds of one timed batch of calls."""
-
-
-class Sensors:
-    """NVML readings of one GPU; every reading is None where there is no NVML or no permission."""
-
-    def __init__(self, index):
-        self.handle, self.why = None, ""
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            self.nvml = pynvml
-            self.handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        except Exception as error:  # NVML raises classes of its own, and the module may be absent
-            self.why = f"no NVML: {error}"
-
-    def _read(self, name, *arguments):
-        if self.handle is None:
-            return None
-        try:
-            return getattr(self.nvml, name)(self.handle, *arguments)
-        except Exception as error:
-            self.why = f"{name}: {error}"
-            return None
-
-    def energy(self):
-        """Joules since the driver was loaded."""
-        millijoules = self._read("nvmlDeviceGetTotalEnergyConsumption")
-        return None if millijoules is None else millijoules / 1e3
-
-    def state(self):
-        """Clocks (Hz), power limit (W), throttle reasons (bit mask), temperature (C)."""
-        clock = self._read("nvmlDeviceGetClockInfo", 1)
-        memory = self._read("nvmlDeviceGetClockInfo", 2)
-        limit = self._read("nvmlDeviceGetEnforcedPowerLimit")
-        return {
-            "sm_clock_hz": None if clock is None else clock * 1e6,
-            "memory_clock_hz": None if memory is None else memory * 1e6,
-            "power_limit_w": None if limit is None else limit / 1e3,
-            "throttle_reasons": self._read("nvmlDeviceGetCurrentClocksThrottleReasons"),
-            "temperature_c": self._read("nvmlDeviceGetTemperature", 0),
-            "note": self.why,
-        }
 
 
 class Machine:
@@ -72,8 +30,20 @@ class Machine:
             self.device = torch.device("cuda", local)
         else:
             self.device = torch.device("cpu")
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-        self.sensors = Sensors(local) if kind == "cuda" else None
+        self.share(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        self.sensors = Sensors(torch.cuda.get_device_properties(local).uuid) if kind == "cuda" else None
+
+    def share(self, ranks):
+        """Take an equal part of the processors, as one of so many ranks of this node."""
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+
+    def agreed(self, number):
+        """Rank 0's whole number, on every rank."""
+        if not (dist.is_initialized() and self.world > 1):
+            return number
+        told = torch.tensor([number], device=self.device)
+        dist.broadcast(told, 0)
+        return int(told.item())
 
     def join(self, timeout=300.0):
         """Start the process group; a rank that waits longer than `timeout` seconds for another gives up."""
@@ -96,7 +66,10 @@ class Machine:
             dist.barrier()
 
     def seconds(self, call, batches=5, calls=None):
-        """(median, lowest, highest) seconds of one call, from `batches` of several calls each."""
+        """(median, lowest, highest) seconds of one call, from `batches` of several calls each.
+
+        On a processor without what other programs took of it.
+        """
         call()
         self.together()
         if calls is None:
@@ -116,10 +89,11 @@ class Machine:
                 torch.cuda.synchronize()
                 found.append(start.elapsed_time(end) / 1e3 / calls)
             else:
-                begin = time.perf_counter()
+                begin, before = time.perf_counter(), held_off()
                 for _ in range(calls):
                     call()
-                found.append((time.perf_counter() - begin) / calls)
+                held = held_off() - before
+                found.append((time.perf_counter() - begin - held) / calls)
         return statistics.median(found), min(found), max(found)
 
     def described(self):
@@ -148,6 +122,15 @@ class Machine:
                 "sensors": self.sensors.state(),
             }
         return facts
+
+
+def held_off():
+    """Seconds this thread was ready to run while other programs had the processor, so far (Linux, else 0)."""
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def _free_port():

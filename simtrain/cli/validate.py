@@ -60,7 +60,7 @@ def validate(
     from simtrain.cli.output import console, note, print_json, write_json
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import Problem, WrongInput
-    from simtrain.validation import compare, launch, runs
+    from simtrain.validation import compare, launch, predict, runs, worker
     from simtrain.validation import slurm as cluster
     from simtrain.views.validation import print_record, record
 
@@ -75,8 +75,8 @@ def validate(
         job, chosen = read_plan(plan, rank)
     except WrongInput as wrong:
         raise WrongInput([*problems, *wrong.problems]) from None
-    job = compare.worker_job(job)
-    problems += compare.unsupported(job, chosen)
+    job = worker.worker_job(job)
+    problems += worker.unsupported(job, chosen)
     if slice_of is not None and (not slice_of.isdecimal() or int(slice_of) >= chosen.pp):
         problems.append(Problem("--slice", slice_of, f"must be a stage, 0 to {chosen.pp - 1}"))
     elif slice_of is not None and nproc not in (None, "1"):
@@ -100,7 +100,7 @@ def validate(
         trace=trace,
         limit=float(limit),
     )
-    prediction = compare.predict(job, chosen) if stage is None else compare.predict_slice(job, chosen, stage)
+    prediction = predict.predict(job, chosen) if stage is None else predict.predict_slice(job, chosen, stage)
     asked = None
     if slurm is not None:
         asked = cluster.parameters(slurm, ranks, job.cluster.node.devices, -(-int(limit) // 60))
@@ -123,7 +123,8 @@ def validate(
     else:
         folder = Path(tempfile.mkdtemp(prefix="simtrain-slurm-", dir=Path.home()))
         status, why, parts = cluster.submit(wanted, asked, folder, _say)
-    document = record(job, chosen, prediction, compare.compared(prediction, parts), status, why, parts, stage)
+    rows = [*compare.compared(prediction, parts), *compare.reference(job, parts)]
+    document = record(job, chosen, prediction, rows, status, why, parts, stage)
     records.mkdir(parents=True, exist_ok=True)
     path = records / f"{name or plan.stem + ('' if stage is None else f'-slice{stage}')}.json"
     write_json(path, document)

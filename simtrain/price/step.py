@@ -9,6 +9,7 @@ from simtrain.price import away, collectives, kernels
 from simtrain.price.away import Moved
 from simtrain.price.blocks import Machine, link_rate
 from simtrain.price.collectives import Group
+from simtrain.laws.states import SHARDED_FROM, held_bytes
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.workload.buckets import buckets
@@ -66,7 +67,11 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         gather += np.maximum(np.where(plans.zero >= 1, gathered, 0.0), one.weights)
         own = _pass(machine, updated(job, plans, kind) * update_bytes(job))
         update += away.update(job, plans, kind, own)
-        accumulation += _pass(machine, kind.trained * job.stack.accumulation_bytes.value)
+        added = kind.trained * job.stack.accumulation_bytes.value
+        if messages.by_block.value:
+            added = held_bytes(added, 1.0, plans.zero, SHARDED_FROM["gradients"], kind.shards)
+            added *= 1 - 1 / np.maximum(plans.microbatches, 1)
+        accumulation += _pass(machine, added)
     return SyncTime(reduction, gather, update, accumulation, moved[0] + moved[1], _tied(job, machine, plans, wire))
 
 

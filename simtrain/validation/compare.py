@@ -6,32 +6,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from simtrain.errors import Problem
-from simtrain.estimate import TERMS, machine
-from simtrain.estimate.passes import priced, stage_passes
-from simtrain.estimate.replayed import replayed
-from simtrain.price.blocks import CATEGORIES
-from simtrain.price.step import sync_time
-from simtrain.search.layout import described, stated
-from simtrain.search.space import broken_rules
-from simtrain.spec import load
+from simtrain.price import kernels
+from simtrain.price.profile import profile
 from simtrain.spec.job import Job
-from simtrain.spec.plan import Plan, PlanTable
-from simtrain.timeline.memory import CLASSES
-from simtrain.workload.messages import Sent, sent
-from simtrain.workload.program import Program
+from simtrain.validation.predict import GROUPS, Prediction
 
-GROUPS: Final = ("matmul", "attention", "elementwise", "other compute", "optimizer", "communication", "bubble")
-_GROUP_OF: Final = {
-    "matmul": "matmul",
-    "attention": "attention",
-    "elementwise": "elementwise",
-    "launch": "other compute",
-    "optimizer": "optimizer",
-    "step overhead": "other compute",
-    "bubble": "bubble",
-}
-"""Of a term of the estimate; every other one is communication."""
 OPERATORS: Final = (
     (
         "communication",
@@ -48,6 +27,7 @@ OPERATORS: Final = (
 )
 """Patterns of torch.profiler's operator or kernel names, in the order they are tried; all others (copies to and from
 the host, what a library does beside the passes) are other compute."""
+UNDISTURBED: Final = "step, undisturbed"
 LEFT: Final = ("reserve", "fragmentation")
 """Classes of memory that are no tensors."""
 
@@ -60,6 +40,7 @@ class Row:
     unit: str
     predicted: float | None
     measured: float | None
+    note: str = ""
 
     @property
     def error(self) -> float | None:
@@ -67,113 +48,6 @@ class Row:
         if self.predicted is None or not self.measured:
             return None
         return self.predicted / self.measured - 1
-
-
-def worker_job(job: Job) -> Job:
-    """The job with the stack that describes the validation worker on its device."""
-    stack = "torch-plain-gloo" if job.cluster.device.architecture == "cpu" else "torch-plain"
-    return job.model_copy(update={"stack": load.stack(stack)})
-
-
-def unsupported(job: Job, plan: Plan) -> list[Problem]:
-    """What the worker cannot build or lay out."""
-    model, asked = job.model, []
-    features = {
-        "latent attention": model.latent is not None,
-        "sliding windows": model.window is not None,
-        "learned positions": model.learned_positions > 0,
-        "biases": model.query_key_value_bias or model.output_bias or model.mlp_bias or model.head_bias,
-        "norms of queries and keys": model.qk_norm != "none",
-        "more than two norms a layer": model.norms_per_layer != 2 or model.embedding_norm,
-        "shared experts": model.experts is not None and model.experts.shared_ffn > 0,
-        "tied embeddings": model.tied_embeddings,
-    }
-    asked += [
-        Problem(f"model {model.name}", None, f"has {name}, which the worker does not build")
-        for name, has in features.items()
-        if has
-    ]
-    layouts = {
-        "--cp (ring)": plan.cp_ring > 1,
-        "experts with tensor ranks": model.experts is not None and plan.tp > 1,
-        "adapters": job.frozen,
-        "a memory plan": plan.memory is not None,
-        "more tensor ranks than key-value heads": model.kv_heads % plan.tp > 0,
-        "a vocabulary that tensor ranks do not divide": model.vocabulary % plan.tp > 0,
-        "offloaded optimizer states beside sharding": plan.offload == "optimizer" and plan.zero > 0,
-        "offload of weights without sharding": plan.offload == "all" and plan.zero == 0,
-    }
-    asked += [
-        Problem("layout", None, f"has {name}, which the worker does not run") for name, has in layouts.items() if has
-    ]
-    if job.precision.matmul not in ("fp32", "tf32", "bf16"):
-        asked.append(Problem("precision", job.precision.name, "is not run by the worker", "use bf16-mixed or fp32"))
-    table = PlanTable.of([plan])
-    broken = broken_rules(job, table)[0]
-    return asked + [Problem(f"worker: {described(job, table, rule)}", None, stated(rule)) for rule in broken]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Of a job whose stack is the worker's."""
-
-    step_time: float
-    seconds: dict[str, float]
-    """By GROUPS, mean over ranks."""
-    memory: dict[str, float]
-    """Bytes by class on the fullest stage."""
-    messages: tuple[tuple[Sent, ...], ...]
-    """Of every stage."""
-
-
-def predict(job: Job, plan: Plan) -> Prediction:
-    """What the estimate says of a plan, in the terms that are measured."""
-    on, table = machine(job), PlanTable.of([plan])
-    found = replayed(job, plan, on)
-    terms = found.step.terms.mean(axis=1)
-    seconds = dict.fromkeys(GROUPS, 0.0)
-    for name, value in zip(TERMS, terms, strict=True):
-        seconds[_GROUP_OF.get(name, "communication")] += float(value)
-    fullest, action = found.footprint.peak
-    memory = dict(zip(CLASSES, found.footprint.classes(fullest, action).tolist(), strict=True))
-    program, _ = priced(job, table, on)
-    return Prediction(found.step.seconds, seconds, memory, tuple(sent(program, 0, int(r)) for r in found.stages))
-
-
-def predict_slice(job: Job, plan: Plan, stage: int) -> Prediction:
-    """Of one rank of a stage alone: its compute and its update; its states as without other ranks to share them."""
-    alone = plan.model_copy(update={"zero": 0, "shard_group": 1})
-    on, table = machine(job), PlanTable.of([alone])
-    program, times = priced(job, table, on)
-    representative = int(replayed(job, plan, on).stages[stage])
-    sync = sync_time(job, on, program.stages)
-    found = stage_passes(program, times, sync.accumulation, total=False, split=False)
-    microbatches = int(table.microbatches[0])
-    seconds = dict.fromkeys(GROUPS, 0.0)
-    for row, name in enumerate(CATEGORIES):
-        group = _GROUP_OF.get(name, "communication")
-        if group != "communication":
-            busy = found.forward[row, representative, 0] + found.backward[row, representative, 0]
-            seconds[group] += microbatches * float(busy)
-    overheads = microbatches * job.stack.microbatch_overhead.value + job.stack.step_overhead.value
-    seconds["other compute"] += overheads
-    seconds["optimizer"] = float(sync.update[representative, 0])
-    return Prediction(sum(seconds.values()), seconds, _slice_memory(program, representative), ())
-
-
-def _slice_memory(program: Program, representative: int) -> dict[str, float]:
-    """One microbatch in flight, as nothing waits for other stages."""
-    from simtrain.timeline.memory import holdings
-
-    held, row = holdings(program), (representative, 0)
-    moving = (held.activations, held.logits, held.working, np.zeros_like(held.buffers))
-    found = dict(zip(CLASSES, [float(part[row]) for part in (*held.states, *moving)], strict=False))
-    stack = program.job.stack
-    replicas = program.stages.states.dense.trained * stack.reduction_copy.value
-    several = (program.plans.dp * program.plans.cp > 1)[0]
-    found["gradients"] -= float(replicas[representative, 0]) * several
-    lost = stack.fragmentation.value * sum(found[name] for name in ("activations", "logits", "working set"))
-    return found | {"fragmentation": lost, "reserve": stack.reserve.value}
 
 
 def grouped(operators: list[dict[str, Any]]) -> dict[str, float]:
@@ -187,11 +61,22 @@ def grouped(operators: list[dict[str, Any]]) -> dict[str, float]:
     return seconds
 
 
+def reference(job: Job, ranks: list[dict[str, Any]]) -> list[Row]:
+    """The product ranks timed after every step, beside the profile's: whether the machine is what was measured."""
+    found = [rank["reference"] for rank in ranks if rank.get("reference", {}).get("times_s")]
+    if not found or found[0]["dtype"] not in job.cluster.device.peak:
+        return []
+    m, n, k = (np.array([float(found[0][name])]) for name in "mnk")
+    predicted = kernels.matmul(profile(job.cluster.device), found[0]["dtype"], m, n, k, np.ones(1)).seconds
+    measured = float(np.median([second for one in found for second in one["times_s"]]))
+    return [Row("reference product", "s", float(predicted[0]), measured, "timed after every step")]
+
+
 def compared(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
     """Every quantity both sides know."""
     steps = [second for rank in ranks for second in rank["step_times_s"]]
     step = float(np.median(steps)) if steps else None
-    rows = [Row("step", "s", prediction.step_time, step)]
+    rows = [Row("step", "s", prediction.step_time, step), *_undisturbed(prediction, ranks)]
     measured = [grouped(rank["operators"]) for rank in ranks if rank.get("operators")]
     for name in GROUPS:
         mean = float(np.mean([seconds[name] for seconds in measured])) if measured else None
@@ -199,10 +84,29 @@ def compared(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
             mean = None
         rows.append(Row(name, "s", prediction.seconds[name], mean))
     rows += _memory(prediction, ranks) + _messages(prediction, ranks)
-    energy = [rank["energy"]["energy_per_step_j"] for rank in ranks if rank.get("energy")]
-    if energy:
-        rows.append(Row("energy of a step", "J", None, float(sum(energy))))
-    return rows
+    return [*rows, _energy(prediction, ranks)]
+
+
+def _undisturbed(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
+    """The step less what other programs held the most delayed rank off the processor, where they did."""
+    held = [rank.get("held_off_s") or [] for rank in ranks]
+    count = min((min(len(one), len(rank["step_times_s"])) for one, rank in zip(held, ranks, strict=True)), default=0)
+    if not count or not np.any([one[:count] for one in held]):
+        return []
+    steps = np.min([rank["step_times_s"][:count] for rank in ranks], axis=0)
+    alone = float(np.median(steps - np.max([one[:count] for one in held], axis=0)))
+    return [Row(UNDISTURBED, "s", prediction.step_time, alone, "other programs had the processor for the rest")]
+
+
+def _energy(prediction: Prediction, ranks: list[dict[str, Any]]) -> Row:
+    """Of all devices; measured where every rank's device has a counter that may be read."""
+    found = [rank["energy"]["energy_per_step_j"] for rank in ranks if rank.get("energy")]
+    whole = float(sum(found)) if found and len(found) == len(ranks) else None
+    note = f"predicted from powers that are {prediction.joules_evidence}"
+    if whole is None:
+        sensors = next((rank["machine"].get("sensors") or {} for rank in ranks if "machine" in rank), {})
+        note += f"; not measured: {sensors.get('note') or 'no energy counter was read'}"
+    return Row("energy of a step", "J", prediction.joules, whole, note)
 
 
 def _memory(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
@@ -236,5 +140,6 @@ def _messages(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
     for key in sorted(sides[0].keys() | sides[1].keys()):
         name = f"{key[0]} {key[1].replace('_', '-')}"
         for place, unit in enumerate(("calls", "B")):
-            rows.append(Row(name, unit, *(side.get(key, [0.0, 0.0])[place] for side in sides)))
+            predicted, measured = (side.get(key, [0.0, 0.0])[place] for side in sides)
+            rows.append(Row(name, unit, predicted, measured))
     return rows

@@ -33,6 +33,8 @@ FRESH: Final = (("norm", 2), ("residual", 2), ("activation", 3))
 ARCHITECTURES: Final = {7: "volta", 8: "ampere", 9: "hopper", 10: "blackwell", 12: "blackwell"}
 """By the first number of the compute capability (NVIDIA CUDA C++ Programming Guide, compute capabilities)."""
 SOURCE: Final = "simtrain measure"
+RECORDED: Final = "recorded"
+"""Row of launch.csv: a kernel that autograd records. A processor's start of a kernel holds the host's part."""
 NEEDED: Final = ("launch.csv", "copy.csv", "elementwise.csv", "attention_forward.csv", "matmul.csv")
 
 
@@ -176,7 +178,7 @@ def _meta(
 def _memory(folder: Path, device: dict[str, Any]) -> tuple[float, float]:
     """Share of the copy bandwidth that the mix of a layer's element-wise steps reaches, and seconds of one launch."""
     table, launch = columns(folder / "elementwise.csv"), columns(folder / "launch.csv")
-    start = float(launch["time_s"][launch["name"] == "queued"][0])
+    start = float(launch["time_s"][launch["name"] == (RECORDED if device["architecture"] == "cpu" else "queued")][0])
     width = {"fp32": 1.0}.get(str(table["dtype"][0]), 0.5)
     moved = seconds = 0.0
     largest = max(float(n) for n in table["elements"][table["name"] == "norm"])

@@ -20,7 +20,7 @@ from simtrain.spec.base import Evidence, checked
 from simtrain.spec.calibration import RATES, DeviceRates, device_rates
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
-from simtrain.validation import compare
+from simtrain.validation import compare, predict
 
 RATE_OF: Final = {
     "matmul": "matmul",
@@ -47,8 +47,8 @@ class Record:
     def rows(self) -> list[compare.Row]:
         """Compared with what is predicted now."""
         if self.stage is None:
-            return compare.compared(compare.predict(self.job, self.plan), self.ranks)
-        return compare.compared(compare.predict_slice(self.job, self.plan, self.stage), self.ranks)
+            return compare.compared(predict.predict(self.job, self.plan), self.ranks)
+        return compare.compared(predict.predict_slice(self.job, self.plan, self.stage), self.ranks)
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,11 @@ def _tells(record: Record, row: compare.Row) -> bool:
 
 
 def _step_errors(records: list[Record]) -> dict[str, float]:
-    return {
-        record.name: row.error
-        for record in records
-        for row in record.rows()
-        if row.name == "step" and row.error is not None
-    }
+    """Of undisturbed steps where other programs ran beside them."""
+    found = {}
+    for record in records:
+        errors = {row.name: row.error for row in record.rows()}
+        error = errors.get(compare.UNDISTURBED, errors["step"])
+        if error is not None:
+            found[record.name] = error
+    return found

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
-from simtrain.validation.compare import Prediction, Row
+from simtrain.validation.compare import Row
+from simtrain.validation.predict import Prediction
 from simtrain.validation.refit import RATE_OF, Refit
 from simtrain.views.format import seconds
 
@@ -36,7 +37,8 @@ def record(
         "predicted_step_time_s": prediction.step_time,
         "predicted_memory_by_class_bytes": prediction.memory,
         "terms": [
-            {"name": row.name, "unit": row.unit, "predicted": row.predicted, "measured": row.measured} for row in rows
+            {"name": row.name, "unit": row.unit, "predicted": row.predicted, "measured": row.measured, "note": row.note}
+            for row in rows
         ],
         "ranks": ranks,
     }
@@ -53,15 +55,21 @@ def print_record(console: Console, document: dict[str, Any]) -> None:
         predicted, measured = term["predicted"], term["measured"]
         error = f"{predicted / measured - 1:+.1%}" if predicted is not None and measured else "-"
         table.add_row(
-            f"{term['name']} ({term['unit']})", *(_shown(v, term["unit"]) for v in (predicted, measured)), error
-        )
+            f"{term['name']} ({term['unit']})", _shown(predicted, term["unit"], "-"),
+            _shown(measured, term["unit"], "not measured"), error,
+        )  # fmt: skip
     console.print(table)
+    for term in document["terms"]:
+        if term["note"]:
+            console.print(f"{term['name']}: {term['note']}")
 
 
-def _shown(value: float | None, unit: str) -> str:
+def _shown(value: float | None, unit: str, without: str) -> str:
     if value is None:
-        return "-"
-    return seconds(value) if unit == "s" else f"{value / 1e6:,.2f} MB" if unit == "B" else f"{value:,.0f}"
+        return without
+    if unit == "s":
+        return seconds(value)
+    return f"{value / 1e6:,.2f} MB" if unit == "B" else f"{value:,.3g}" if unit == "J" else f"{value:,.0f}"
 
 
 def refit_document(found: Sequence[Refit]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ gated = true
 vocabulary = 1024
 """
 PLAIN = dict.fromkeys(("tp", "pp", "vpp", "cp", "ulysses", "ep", "etp", "micro_batch"), "1")
-STEPS = 3
+STEPS = 5
 EXPERTS = "[experts]\ncount = 4\ntop_k = 2\nffn = 256\n"
 CASES: dict[str, dict[str, Any]] = {
     "single": {"gpus": 1},

@@ -18,7 +18,8 @@ def main() -> None:
         name, path = case.split("=")
         document = json.loads(pathlib.Path(path).read_text())
         asked = argparse.Namespace(slice=0 if name in slices.split(",") else None, steps=int(steps), trace=None)
-        record = {"rank": machine.rank, "step_times_s": [], "losses": []}
+        machine.share(document["job"]["cluster"]["node"]["devices"])
+        record = {"rank": machine.rank, "step_times_s": [], "host_times_s": [], "held_off_s": [], "losses": []}
         run(document["job"], document["plans"][0]["plan"], machine, asked, record, lambda: None)
         pathlib.Path(folder, f"{name}.rank{machine.rank}.json").write_text(json.dumps(record | {"status": "ok"}))
     dist.barrier()

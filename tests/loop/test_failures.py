@@ -1,15 +1,18 @@
 """How a run can end, and that nothing of it is left."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from loop_fixtures import alive
 
 from simtrain.errors import WrongInput
+from simtrain.spec.library import path_of
 from simtrain.validation import launch, runs, slurm
 
 SLEEPER = {"PYTHONPATH": str(Path(__file__).parent)}
@@ -75,6 +78,29 @@ def test_out_of_memory_is_told_from_what_follows_it() -> None:
 def test_what_the_worker_says_is_the_reason(line: str) -> None:
     status, why, _ = runs.judged(launch.Ended(1, ("Traceback", line, "rank 0 failed")), [])
     assert (status, why) == ("failed", line)
+
+
+def test_sensors_that_may_not_be_read_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(path_of("validate")))
+    sensors = importlib.import_module("sensors")
+
+    class Refusing:
+        """A driver that answers every call with NVML_ERROR_NO_PERMISSION."""
+
+        def __getattr__(self, name: str) -> Callable[..., int]:
+            return lambda *arguments: sensors.NO_PERMISSION
+
+    class Fixed(Refusing):
+        """One whose counter alone may not be read."""
+
+        nvmlInit_v2 = nvmlDeviceGetHandleByUUID = nvmlDeviceGetClockInfo = staticmethod(lambda *arguments: 0)
+
+    refused, counter = sensors.Sensors("uuid", Refusing()), sensors.Sensors("uuid", Fixed())
+    assert (refused.energy(), refused.why) == (None, "nvmlInit_v2: no permission")
+    assert (counter.energy(), counter.why) == (None, "nvmlDeviceGetTotalEnergyConsumption: no permission")
+    assert counter.state()["sm_clock_hz"] == 0
+    assert refused.state()["note"] == "nvmlInit_v2: no permission"
+    sys.modules.pop("sensors")
 
 
 def test_slurm_parameters() -> None:

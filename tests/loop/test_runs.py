@@ -4,15 +4,16 @@ import json
 import os
 import signal
 from dataclasses import replace
+from math import exp, log
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import pytest
 from loop_fixtures import EXPERTS, Planned, Trained, alive, train
 
 from simtrain.spec.calibration import device_rates
-from simtrain.validation import compare, launch, refit, runs
+from simtrain.validation import compare, launch, predict, refit, runs
 from simtrain.views.validation import record
 
 LAYOUTS = ("data 2", "tensor 2, sequence parallel", "pipeline 2", "zero 3, recomputed")
@@ -21,8 +22,10 @@ TOLERANCE = 1e-4
 WITHIN = {"pipeline 2": 0.08}
 """Of memory; 0.05, the target of the loop, where not named. A stage's prediction leaves out the weight gradient that
 autograd adds to the kept one, which weighs in a model as small as this."""
-GENEROUS = 20.0
-"""Step times on a machine that others use may be off by this factor before a test fails."""
+NEAR = 1.5
+"""Factor the median step over LAYOUTS may be off, less what other programs took. The loop's target is 1.2, for a quiet
+machine; here others make caches cold and collectives late."""
+TRIES = 3
 
 
 def losses(parts: list[dict[str, Any]]) -> list[float]:
@@ -38,7 +41,7 @@ def test_a_plan_trains_as_one_process_does(name: str, trained: Trained) -> None:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_messages_memory_and_time_are_as_predicted(name: str, trained: Trained) -> None:
     job, plan, parts = trained[name]
-    prediction = compare.predict(job, plan)
+    prediction = predict.predict(job, plan)
     rows = compare.compared(prediction, parts)
     messages = [row for row in rows if row.name.split()[0] in ("data", "tensor", "pipeline")]
     assert messages
@@ -47,17 +50,45 @@ def test_messages_memory_and_time_are_as_predicted(name: str, trained: Trained) 
     by_name = {row.name: row for row in rows}
     assert by_name["tensors at the peak"].error == pytest.approx(0, abs=WITHIN.get(name, 0.05))
     assert by_name["optimizer states"].error == pytest.approx(0, abs=0.01)
-    step = by_name["step"]
-    assert step.measured is not None
-    assert 1 / GENEROUS < prediction.step_time / step.measured < GENEROUS
     assert by_name["matmul"].measured is not None
+
+
+def test_steps_take_as_long_as_predicted(trained: Trained, tmp_path: Path) -> None:
+    """In the median over LAYOUTS; run again where the machine did something else meanwhile."""
+    found = {name: trained[name] for name in LAYOUTS}
+    for attempt in range(TRIES):
+        errors = {}
+        for name, (job, plan, parts) in found.items():
+            rows = {row.name: row for row in compare.compared(predict.predict(job, plan), parts)}
+            error = rows.get(compare.UNDISTURBED, rows["step"]).error
+            assert error is not None
+            errors[name] = error
+        off = median(abs(log(1 + error)) for error in errors.values())
+        print(f"steps off by a factor {exp(off):.2f} in the median:", errors)
+        if off < log(NEAR):
+            return
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        for name, (job, plan, _) in found.items():
+            document = {"job": job.model_dump(mode="json"), "plans": [{"plan": plan.model_dump(mode="json")}]}
+            (folder / f"{name}.plan").write_text(json.dumps(document))
+        train(folder, 2, {name: str(folder / f"{name}.plan") for name in found})
+        found = {name: (job, plan, runs.parts(folder / f"{name}.json")) for name, (job, plan, _) in found.items()}
+    pytest.fail(f"steps are off by a factor {exp(off):.2f} in the median: {errors}")
+
+
+def test_the_reference_product_takes_as_long_as_in_the_profile(trained: Trained) -> None:
+    """What other programs take of the processor counts neither there nor here."""
+    errors = [row.error for name in LAYOUTS for row in compare.reference(trained[name][0], trained[name][2])]
+    assert len(errors) == len(LAYOUTS)
+    assert median(abs(log(1 + error)) for error in errors if error is not None) < log(NEAR)
 
 
 def test_records_refit_the_device(trained: Trained, tmp_path: Path, profile: Path) -> None:
     """Rates move to what was measured; a second round finds them where they are."""
     for name in LAYOUTS:
         job, plan, parts = trained[name]
-        prediction = compare.predict(job, plan)
+        prediction = predict.predict(job, plan)
         document = record(job, plan, prediction, compare.compared(prediction, parts), "ok", "", parts, None)
         (tmp_path / f"{name}.json").write_text(json.dumps(document))
     (tmp_path / "fell.json").write_text(json.dumps({"status": "out of memory"}))
@@ -79,7 +110,7 @@ OPERATORS = {"matmul": "aten::mm", "attention": "flash_fwd", "elementwise": "ate
 def as_if(planned: Planned, step: float, **times: float) -> refit.Record:
     """A record whose terms took so many times what is predicted, and whose step `step` times."""
     job, plan, _ = planned(tp="2", sp=True)
-    prediction = compare.predict(job, plan)
+    prediction = predict.predict(job, plan)
     operators = [
         {"name": operator, "time_s": prediction.seconds[name] * times.get(name, 1.0)}
         for name, operator in OPERATORS.items()
@@ -123,7 +154,7 @@ def test_rates_beyond_reason_and_offloaded_passes_are_left_alone(planned: Planne
 def test_experts_exchange_and_train_the_same(trained: Trained) -> None:
     job, plan, parts = trained["experts 2"]
     assert losses(parts) == pytest.approx(losses(trained["experts, single"][2]), abs=TOLERANCE)
-    rows = {(row.name, row.unit): row for row in compare.compared(compare.predict(job, plan), parts)}
+    rows = {(row.name, row.unit): row for row in compare.compared(predict.predict(job, plan), parts)}
     for unit in ("calls", "B"):
         row = rows["expert all-to-all", unit]
         assert row.predicted == row.measured
@@ -140,7 +171,7 @@ def test_experts_of_a_pipeline_are_averaged_where_they_are_held(
 
 def test_a_slice_is_one_rank_of_a_larger_plan(trained: Trained) -> None:
     job, plan, parts = trained["slice"]
-    rows = {row.name: row for row in compare.compared(compare.predict_slice(job, plan, 0), parts)}
+    rows = {row.name: row for row in compare.compared(predict.predict_slice(job, plan, 0), parts)}
     assert rows["optimizer states"].error == pytest.approx(0, abs=0.01)
     assert parts[0]["messages"] == []
     assert rows["communication"].predicted == 0
@@ -172,6 +203,6 @@ def test_a_killed_run_leaves_what_it_had(planned: Planned, tmp_path: Path) -> No
     assert status == "failed"
     assert "signal 9" in why
     assert len(parts[0]["step_times_s"]) >= 2
-    assert {row.name for row in compare.compared(compare.predict(job, plan), parts)} >= {"step", "tensors at the peak"}
+    assert {row.name for row in compare.compared(predict.predict(job, plan), parts)} >= {"step", "tensors at the peak"}
     out.write_text(json.dumps({"ranks": parts}))
     assert runs.read(out)[:2] == ("failed", "a rank was ended before its last step")

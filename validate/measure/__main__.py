@@ -47,6 +47,8 @@ ATTENTION = {
     ],
 }
 ELEMENTS = {"cpu": (2**14, 2**17, 2**20, 2**22), "cuda": (2**20, 2**23, 2**25, 2**27)}
+POWER_WINDOW = 2.0
+"""Seconds; energy counters are renewed some ten times a second."""
 MESSAGES = {"quick": [4**power for power in range(6, 13)], "full": [2**power for power in range(9, 29)]}
 """Bytes: 4 KiB to 16 MiB, or 512 B to 256 MiB."""
 
@@ -85,7 +87,8 @@ def measured(machine, how, begin, folder, failed):
     limit, device, tables = LIMIT[how], machine.device.type, {}
 
     def until(share):
-        return lambda: time.monotonic() - begin > share * limit
+        """Rank 0's clock, so that all ranks stop together: each measurement begins when all are there."""
+        return lambda: bool(machine.agreed(int(time.monotonic() - begin > share * limit)))
 
     def measure(table, what, rows):
         if machine.rank == 0:
@@ -130,23 +133,22 @@ def write(path, rows):
 
 
 def powers(machine):
-    """Mean power (W) of a second of each kind of work at stock clocks, by the energy counter."""
+    """Mean power (W) of WINDOW seconds of each kind of work at stock clocks, by the energy counter."""
     if machine.sensors.energy() is None:
         return
-    a, b = (torch.randn(8192, 8192, device=machine.device, dtype=torch.bfloat16) for _ in range(2))
-    big = torch.empty(512 * MEBI, dtype=torch.uint8, device=machine.device)
-    other = torch.empty_like(big)
-    kinds = {"idle": lambda: time.sleep(0.05), "matmul": lambda: torch.mm(a, b), "memory": lambda: other.copy_(big)}
+    kinds = {"idle": lambda: time.sleep(0.05)} | kernels.works(machine)
     for name, call in kinds.items():
+        call()
         machine.wait()
         before, begin = machine.sensors.energy(), time.perf_counter()
-        while time.perf_counter() - begin < 1.0:
+        while time.perf_counter() - begin < POWER_WINDOW:
             for _ in range(10):
                 call()
             machine.wait()
+        state = machine.sensors.state()
         seconds = time.perf_counter() - begin
         spent = machine.sensors.energy() - before
-        yield {"name": name, "power_w": spent / seconds, "time_s": seconds} | machine.sensors.state()
+        yield {"name": name, "power_w": spent / seconds, "time_s": seconds} | state
 
 
 if __name__ == "__main__":

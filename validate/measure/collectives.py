@@ -1,19 +1,24 @@
 """Collectives over message sizes and group sizes, as nccl-tests counts them: bytes of the whole message."""
 
+import time
+
 import torch
 import torch.distributed as dist
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 
 def collectives(machine, sizes, clock):
-    """Rows of every collective over groups of 2, 4, ... ranks; every rank takes part in every call."""
+    """Rows of every collective over equal groups of 2, 4, ... and all ranks; every rank takes part in every call."""
     rows = []
-    members = [2**power for power in range(1, machine.world.bit_length()) if 2**power <= machine.world]
-    for count in members:
+    powers = [2**power for power in range(1, machine.world.bit_length()) if machine.world % 2**power == 0]
+    for count in sorted({*powers, machine.world}):
         groups = [dist.new_group(list(range(first, first + count))) for first in range(0, machine.world, count)]
-        group = groups[machine.rank // count] if machine.rank // count < len(groups) else None
+        group = groups[machine.rank // count]
         for name, call_of in CALLS.items():
             for size in sizes:
-                if group is None or _agreed(machine, clock()):
+                if clock():
                     continue
                 call = call_of(machine, size, count, group)
                 median, low, high = machine.seconds(call, batches=3, calls=_calls(machine, call))
@@ -32,23 +37,12 @@ def _whole(rows, sizes):
 
 def _calls(machine, call):
     """As many calls as every rank makes, by the time rank 0 takes for one."""
-    import time
-
     call()
     machine.together()
     begin = time.perf_counter()
     call()
     machine.wait()
-    calls = torch.tensor([max(1, min(100, int(0.02 / max(time.perf_counter() - begin, 1e-6))))], device=machine.device)
-    dist.broadcast(calls, 0)
-    return int(calls.item())
-
-
-def _agreed(machine, ended):
-    """Whether rank 0's clock has run out, so that all ranks stop together."""
-    flag = torch.tensor([int(ended)], device=machine.device)
-    dist.broadcast(flag, 0)
-    return bool(flag.item())
+    return machine.agreed(max(1, min(100, int(0.02 / max(time.perf_counter() - begin, 1e-6)))))
 
 
 def _floats(machine, size):
@@ -62,12 +56,27 @@ def _all_reduce(machine, size, count, group):
 
 def _all_gather(machine, size, count, group):
     whole, part = _floats(machine, size), _floats(machine, size // count)
+    if machine.kind == "cpu":
+        return _placed(part, group, Shard(0), Replicate())
     return lambda: dist.all_gather_into_tensor(whole, part, group=group)
 
 
 def _reduce_scatter(machine, size, count, group):
     whole, part = _floats(machine, size), _floats(machine, size // count)
+    if machine.kind == "cpu":
+        return _placed(whole, group, Partial(), Shard(0))
     return lambda: dist.reduce_scatter_tensor(part, whole, group=group)
+
+
+def _placed(x, group, now, then):
+    """The collective as DTensor calls it: on a processor the host's part of a call takes its time too."""
+    mesh = DeviceMesh.from_group(group, "cpu")
+
+    def call():
+        out = DTensor.from_local(x, mesh, [now], run_check=False).redistribute(placements=[then]).to_local()
+        return out.wait() if isinstance(out, AsyncCollectiveTensor) else out
+
+    return call
 
 
 def _all_to_all(machine, size, count, group):

@@ -1,10 +1,19 @@
 """Kernels of a training step, timed one shape at a time: products, attention, element-wise passes, update, copies."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FP8 = torch.float8_e4m3fn
+CACHES = {"cpu": 2**26, "cuda": 2**28}
+"""Bytes that no cache of the device holds."""
+LINE = 256
+"""Elements to which operands are aligned, at least: tensor cores want 16 bytes."""
+MOST_PAIRS = 256
+CHAIN = 16
+"""Kernels forward, and as many backward, of a chain."""
 
 
 def products(machine, dtype, sizes, most, clock):
@@ -12,43 +21,83 @@ def products(machine, dtype, sizes, most, clock):
 
     `sizes`: values of m, n and k; products of more than `most` FLOP are left out, and all once `clock` has run out.
     """
-    for m in sizes["m"]:
-        for n in sizes["n"]:
-            for k in sizes["k"]:
-                if 2 * m * n * k > most or clock():
-                    continue
-                for operand, call in _product(machine, dtype, m, n, k).items():
-                    median, low, high = machine.seconds(call, batches=3)
-                    row = {"dtype": dtype, "operand": operand, "m": m, "n": n, "k": k}
-                    yield row | {"time_s": median, "low_s": low, "high_s": high}
+    most_elements = max((m + n) * k for m, n, k in _shapes(sizes, most))
+    operands = Operands(machine, dtype, most_elements)
+    for m, n, k in _shapes(sizes, most):
+        if clock():
+            continue
+        for operand, call in _product(operands, dtype, m, n, k).items():
+            median, low, high = machine.seconds(call, batches=3)
+            row = {"dtype": dtype, "operand": operand, "m": m, "n": n, "k": k}
+            yield row | {"time_s": median, "low_s": low, "high_s": high}
 
 
-def _product(machine, dtype, m, n, k):
+def _shapes(sizes, most):
+    every = itertools.product(sizes["m"], sizes["n"], sizes["k"])
+    return [(m, n, k) for m, n, k in every if 2 * m * n * k <= most]
+
+
+class Operands:
+    """Random matrices that no cache holds: a training step reads each weight once, long after it did so last."""
+
+    def __init__(self, machine, dtype, most):
+        """`most`: elements of the largest pair."""
+        width = 1 if dtype == "fp8" else torch.finfo(DTYPES[dtype]).bits // 8
+        kind = {"device": machine.device, "dtype": torch.bfloat16 if dtype == "fp8" else DTYPES[dtype]}
+        drawn = torch.randn(max(most + LINE, CACHES[machine.kind] // width), **kind)
+        self.pool = drawn.to(FP8) if dtype == "fp8" else drawn
+
+    def pairs(self, first, second):
+        """Pairs of matrices of these shapes, each elsewhere in the pool than the one before, without end."""
+        sizes = [rows * columns for rows, columns in (first, second)]
+        step = -(-sum(sizes) // LINE) * LINE
+        starts = range(0, self.pool.numel() - sum(sizes) + 1, step)
+        return itertools.cycle(
+            [
+                (self.pool[at : at + sizes[0]].view(first), self.pool[at + sizes[0] : at + sum(sizes)].view(second))
+                for at in starts[:MOST_PAIRS]
+            ]
+        )
+
+
+def _product(operands, dtype, m, n, k):
     if dtype == "fp8":
-        return _narrow_product(machine, m, n, k)
-    kind = {"device": machine.device, "dtype": DTYPES[dtype]}
-    a, b, wide, tall = (torch.randn(shape, **kind) for shape in ((m, k), (n, k), (k, n), (k, m)))
+        return {"forward": _narrow_product(operands, m, n, k)}
+    plain, input_, weight = (
+        operands.pairs(*shapes) for shapes in (((m, k), (n, k)), ((m, k), (k, n)), ((k, m), (k, n)))
+    )
     return {
-        "forward": lambda: F.linear(a, b),
-        "input": lambda: torch.mm(a, wide),
-        "weight": lambda: torch.mm(tall.t(), wide),
+        "forward": lambda: F.linear(*next(plain)),
+        "input": lambda: torch.mm(*next(input_)),
+        "weight": lambda: _weight_product(*next(weight)),
     }
 
 
-def _narrow_product(machine, m, n, k):
-    one = torch.ones((), device=machine.device)
-    a, b = (torch.randn(shape, device=machine.device).to(FP8) for shape in ((m, k), (n, k)))
-    return {"forward": lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)}
+def _weight_product(tall, wide):
+    return torch.mm(tall.t(), wide)
+
+
+def _narrow_product(operands, m, n, k):
+    one, pairs = torch.ones((), device=operands.pool.device), operands.pairs((m, k), (n, k))
+
+    def call():
+        a, b = next(pairs)
+        return torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+
+    return call
 
 
 def attention(machine, dtype, shapes, clock):
-    """Causal attention, forward and backward, at (batch, seq, heads, kv_heads, head_dim)."""
+    """Causal attention, forward and backward, at (batch, seq, heads, kv_heads, head_dim), as projections lay them."""
     for batch, length, heads, kv_heads, head_dim in shapes:
         if clock():
             break
-        shape = {"device": machine.device, "dtype": DTYPES[dtype], "requires_grad": True}
-        q = torch.randn(batch, heads, length, head_dim, **shape)
-        k, v = (torch.randn(batch, kv_heads, length, head_dim, **shape) for _ in range(2))
+        q, k, v = (
+            torch.randn(batch, length, count, head_dim, device=machine.device, dtype=DTYPES[dtype])
+            .transpose(1, 2)
+            .requires_grad_()
+            for count in (heads, kv_heads, kv_heads)
+        )
         grouped = heads != kv_heads
         forward = machine.seconds(
             lambda q=q, k=k, v=v, g=grouped: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=g), 3
@@ -131,11 +180,20 @@ def copies(machine, sizes, clock):
 
 
 def launches(machine):
-    """Seconds of an addition to 16 numbers: what any kernel costs, alone and queued behind others."""
+    """Seconds of a kernel over 16 numbers: what any costs, alone, queued behind others, recorded by autograd."""
     x = torch.ones(16, device=machine.device)
+    recorded = torch.ones(16, device=machine.device, requires_grad=True)
+
+    def chain():
+        y = recorded
+        for _ in range(CHAIN):
+            y = y * x
+        torch.autograd.grad(y, recorded, x)
+
     queued = machine.seconds(lambda: x.add_(1.0), calls=200)
     alone = machine.seconds(lambda: (x.add_(1.0), machine.wait()), calls=50)
-    for name, found in (("queued", queued), ("alone", alone)):
+    both = [seconds / (2 * CHAIN) for seconds in machine.seconds(chain, calls=20)]
+    for name, found in (("queued", queued), ("alone", alone), ("recorded", both)):
         yield {"name": name, "time_s": found[0], "low_s": found[1], "high_s": found[2]}
 
 
@@ -148,3 +206,18 @@ def allocations(machine, sizes):
         row = {"requested_bytes": size, "allocated_bytes": torch.cuda.memory_allocated() - before}
         yield row | {"reserved_bytes": torch.cuda.memory_reserved() - reserved}
         del tensor
+
+
+def works(machine):
+    """Calls that keep a GPU at one kind of work: those whose power is measured."""
+    half = {"device": machine.device, "dtype": torch.bfloat16}
+    a, b = (torch.randn(8192, 8192, **half) for _ in range(2))
+    q, k, v = (torch.randn(1, 32, 8192, 128, **half) for _ in range(3))
+    big = torch.empty(2**29, dtype=torch.uint8, device=machine.device)
+    other, small = torch.empty_like(big), torch.ones(16, device=machine.device)
+    return {
+        "matmul": lambda: torch.mm(a, b),
+        "attention": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        "memory": lambda: other.copy_(big),
+        "launch": lambda: [small.add_(1.0) for _ in range(1000)],
+    }

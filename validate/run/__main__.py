@@ -7,15 +7,17 @@ that a run that ends early leaves what it found; rank 0 joins them.
 import argparse
 import gc
 import json
-import os
+import math
 import pathlib
+import statistics
 import sys
 import time
 import traceback
 
 import torch
 import torch.distributed as dist
-from machine import Machine, too_old
+from machine import Machine, held_off, too_old
+from measure.kernels import Operands
 
 from run.states import size
 from run.train import Training
@@ -24,6 +26,8 @@ from run.watch import Watch
 WARM_UP = 3
 """Steps before the first timed one; the last of them is watched."""
 PROFILED = 2
+ENERGY_WINDOW = 3.0
+"""Seconds of steps whose energy is read; counters are renewed some ten times a second."""
 OUT_OF_MEMORY, FAILED = 17, 18
 """Exit codes a launcher can tell apart."""
 
@@ -45,8 +49,7 @@ def main():
     document = json.loads(asked.plan.read_text(encoding="utf-8"))
     job, plan = document["job"], document["plans"][asked.rank - 1]["plan"]
     machine = Machine(asked.device, asked.backend)
-    if machine.kind == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // job["cluster"]["node"]["devices"]))
+    machine.share(job["cluster"]["node"]["devices"])
     needed = 1 if asked.slice is not None else job["devices"]
     if machine.world != needed:
         sys.exit(f"the plan is for {needed} ranks, {machine.world} were started")
@@ -55,6 +58,8 @@ def main():
         "rank": machine.rank,
         "machine": machine.described(),
         "step_times_s": [],
+        "host_times_s": [],
+        "held_off_s": [],
         "losses": [],
     }
     part = asked.out.with_suffix(f".rank{machine.rank}.json")
@@ -102,26 +107,51 @@ def run(job, plan, machine, asked, record, keep):
     watched(training, machine, record)
     keep()
     say("watched a step")
+    product = reference(machine, record)
     if machine.kind == "cuda":
         torch.cuda.reset_peak_memory_stats()
     gc.collect()
-    before = machine.sensors.energy() if machine.sensors else None
-    begin = time.perf_counter()
     for number in range(asked.steps):
         machine.together()
-        start = time.perf_counter()
+        start, busy, held = time.perf_counter(), time.process_time(), held_off()
         loss = training.step(WARM_UP + number)
         machine.wait()
+        record["held_off_s"].append(held_off() - held)
+        record["host_times_s"].append(time.process_time() - busy)
         record["step_times_s"].append(time.perf_counter() - start)
+        record["reference"]["times_s"].append(product())
         note(record, loss)
         keep()
         say(f"step {number + 1} of {asked.steps}: {record['step_times_s'][-1]:.4g} s")
-    if before is not None:
-        seconds, joules = time.perf_counter() - begin, machine.sensors.energy() - before
-        record["energy"] = {"energy_per_step_j": joules / asked.steps, "mean_power_w": joules / seconds}
-        record["energy"]["window_s"] = seconds
-        record["sensors_after"] = machine.sensors.state()
-    profiled(training, machine, asked, record)
+    done = WARM_UP + asked.steps
+    done += counted(training, machine, record, done)
+    profiled(training, machine, asked, record, done)
+
+
+def reference(machine, record):
+    """A call that times one product of a layer's size; whoever compares sees whether the machine is as measured."""
+    half, m, n, k = ("fp32", 1024, 256, 256) if machine.kind == "cpu" else ("bf16", 2048, 2048, 2048)
+    pairs = Operands(machine, half, (m + n) * k).pairs((m, k), (n, k))
+    record["reference"] = {"dtype": half, "m": m, "n": n, "k": k, "times_s": []}
+    return lambda: machine.seconds(lambda: torch.nn.functional.linear(*next(pairs)), batches=3, calls=5)[0]
+
+
+def counted(training, machine, record, first):
+    """Energy of a step by the device's counter, over a window that is long beside the counter's updates; steps run."""
+    if machine.sensors is None or machine.sensors.energy() is None:
+        return 0
+    steps = machine.agreed(max(3, math.ceil(ENERGY_WINDOW / statistics.median(record["step_times_s"]))))
+    machine.together()
+    before, begin = machine.sensors.energy(), time.perf_counter()
+    for number in range(steps):
+        training.step(first + number)
+    machine.wait()
+    state = machine.sensors.state()
+    seconds, joules = time.perf_counter() - begin, machine.sensors.energy() - before
+    record["energy"] = {"energy_per_step_j": joules / steps, "mean_power_w": joules / seconds}
+    record["energy"] |= {"window_s": seconds, "steps": steps}
+    record["sensors_under_load"] = state
+    return steps
 
 
 def note(record, loss):
@@ -152,7 +182,7 @@ def allocator():
     }
 
 
-def profiled(training, machine, asked, record):
+def profiled(training, machine, asked, record, first):
     """Self seconds of every operator (CPU) or kernel (CUDA) in a step, by torch.profiler."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -160,7 +190,7 @@ def profiled(training, machine, asked, record):
     machine.together()
     with profile(activities=kinds) as found:
         for number in range(PROFILED):
-            training.step(WARM_UP + asked.steps + number)
+            training.step(first + number)
         machine.wait()
     on_device = machine.kind == "cuda"
     rows = []

@@ -1,0 +1,52 @@
+"""What the validation worker (validate/run) runs, and the stack that describes it."""
+
+from simtrain.errors import Problem
+from simtrain.search.layout import described, stated
+from simtrain.search.space import broken_rules
+from simtrain.spec import load
+from simtrain.spec.job import Job
+from simtrain.spec.plan import Plan, PlanTable
+
+
+def worker_job(job: Job) -> Job:
+    """The job with the stack that describes the validation worker on its device."""
+    stack = "torch-plain-gloo" if job.cluster.device.architecture == "cpu" else "torch-plain"
+    return job.model_copy(update={"stack": load.stack(stack)})
+
+
+def unsupported(job: Job, plan: Plan) -> list[Problem]:
+    """What the worker cannot build or lay out."""
+    model, asked = job.model, []
+    features = {
+        "latent attention": model.latent is not None,
+        "sliding windows": model.window is not None,
+        "learned positions": model.learned_positions > 0,
+        "biases": model.query_key_value_bias or model.output_bias or model.mlp_bias or model.head_bias,
+        "norms of queries and keys": model.qk_norm != "none",
+        "more than two norms a layer": model.norms_per_layer != 2 or model.embedding_norm,
+        "shared experts": model.experts is not None and model.experts.shared_ffn > 0,
+        "tied embeddings": model.tied_embeddings,
+    }
+    asked += [
+        Problem(f"model {model.name}", None, f"has {name}, which the worker does not build")
+        for name, has in features.items()
+        if has
+    ]
+    layouts = {
+        "--cp (ring)": plan.cp_ring > 1,
+        "experts with tensor ranks": model.experts is not None and plan.tp > 1,
+        "adapters": job.frozen,
+        "a memory plan": plan.memory is not None,
+        "more tensor ranks than key-value heads": model.kv_heads % plan.tp > 0,
+        "a vocabulary that tensor ranks do not divide": model.vocabulary % plan.tp > 0,
+        "offloaded optimizer states beside sharding": plan.offload == "optimizer" and plan.zero > 0,
+        "offload of weights without sharding": plan.offload == "all" and plan.zero == 0,
+    }
+    asked += [
+        Problem("layout", None, f"has {name}, which the worker does not run") for name, has in layouts.items() if has
+    ]
+    if job.precision.matmul not in ("fp32", "tf32", "bf16"):
+        asked.append(Problem("precision", job.precision.name, "is not run by the worker", "use bf16-mixed or fp32"))
+    table = PlanTable.of([plan])
+    broken = broken_rules(job, table)[0]
+    return asked + [Problem(f"worker: {described(job, table, rule)}", None, stated(rule)) for rule in broken]
