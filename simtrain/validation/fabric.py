@@ -131,7 +131,9 @@ def _adapters(words: str, devices: int) -> Nic | None:
     return None
 
 
-def _nic(count: int, gigabits: float, words: str) -> Nic:
+def _nic(count: int, gigabits: float, words: str) -> Nic | None:
+    if not count * gigabits:
+        return None
     rate: Fact[float] = Fact(
         value=gigabits * 1e9 / 8, source=f"the run's own words: {words}", evidence=Evidence.DATA_SHEET
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from simtrain.errors import WrongInput
+from simtrain.errors import WrongInput, nearest
 from simtrain.price.profile import UNFUSED
 from simtrain.spec import load
 from simtrain.spec.base import Evidence, Fact, checked
@@ -28,16 +28,7 @@ from simtrain.validation.fabric import (
 from simtrain.validation.setup import Setup, Source, Variant, setup
 from simtrain.validation.shapes import shape
 
-SCHEDULES: Final[Mapping[str, Schedule]] = {
-    "": "1f1b",
-    "none": "1f1b",
-    "1f1b": "1f1b",
-    "gpipe": "gpipe",
-    "interleaved": "interleaved",
-    "zb-1p": "zb-1p",
-    "zb-2p": "zb-2p",
-    "zb-v": "zb-v",
-}
+SCHEDULES: Final[Mapping[str, Schedule]] = {"": "1f1b", "none": "1f1b"} | {name: name for name in TRAITS}
 """Schedules of the corpus in a Plan's words; a single stage (none) has no order to choose."""
 RECOMPUTE: Final = ("none", "selective", "full")
 TASKS: Final = ("", "pretrain", "sft", "lora")
@@ -75,20 +66,25 @@ def express(found: Corpus) -> list[Expressed | Unsupported]:
     """Every row in order, predicted from its configuration alone: no measured time or memory is read."""
     settings = setup()
     jobs: Jobs = {}
-    return [_express(row, found.models[row.model], settings, jobs) for row in found.rows]
+    return [_express(row, found.models, settings, jobs) for row in found.rows]
 
 
-def _express(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Expressed | Unsupported:
+def _express(
+    row: Row, models: Mapping[str, Mapping[str, Any]], settings: Setup, jobs: Jobs
+) -> Expressed | Unsupported:
+    stated = models.get(row.model)
+    if stated is None:
+        return Unsupported(row, f"model {row.model} is not in models.json: {nearest(row.model, models)}")
     reason = _inexpressible(row, settings)
     if reason is not None:
         return Unsupported(row, reason)
     assumed: list[str] = []
     source = settings.source(row)
     try:
-        plan = _plan(row, int(stated.get("layers") or 1), source, assumed)
+        job = _job(row, stated, settings, jobs)
+        plan = _plan(row, job.model.layers, source, assumed)
         if row.source not in settings.sources:
             assumed.append(f"stack {settings.stack(row)}")
-        job = _job(row, stated, settings, jobs)
     except WrongInput as error:
         return Unsupported(row, "; ".join(str(problem) for problem in error.problems))
     if row.gpus != plan.tp * plan.cp_ring * plan.cp_head * plan.pp * plan.dp:
@@ -109,7 +105,7 @@ def _inexpressible(row: Row, settings: Setup) -> str | None:
     if row.global_batch is None:
         return "the global batch is not stated"
     if row.schedule.lower() not in SCHEDULES:
-        return f"schedule {row.schedule}: plans know {', '.join(sorted({*SCHEDULES.values()}))} only"
+        return f"schedule {row.schedule}: plans know {', '.join(sorted(TRAITS))} only"
     if row.offload not in ("", "none", "no", "False"):
         return f"offload ({row.offload}) cannot be expressed"
     if settings.cluster(row) is None:
@@ -137,22 +133,22 @@ def _plan(row: Row, layers: int, source: Source, assumed: list[str]) -> Plan:
     group = dp * heads * ring
     if group == 1:
         zero = 0
-    chunks = row.vpp
+    schedule, chunks = SCHEDULES[row.schedule.lower()], row.vpp
     micro_batch = row.micro_batch or source.micro_batch.value
-    called = row.schedule.lower() == "interleaved"
+    called = schedule in ("interleaved", "breadth-first")
     if chunks is None or (chunks == 1 and called):
         rounds = layers % pp == 0 and row.global_batch is not None and row.global_batch // (dp * micro_batch) % pp == 0
         several = called or (source.unstated_chunks.value == "most" and rounds)
         chunks = _chunks(layers, pp, source.layers_a_chunk.value) if several else 1
         if pp > 1:
             assumed.append(f"vpp {chunks}")
-    schedule = SCHEDULES[row.schedule.lower()]
     if pp == 1 or (chunks == 1 and schedule == "interleaved"):
         chunks, schedule = 1, "1f1b"
-    elif schedule == "zb-v":
-        chunks = TRAITS[schedule].chunks[0]
     elif chunks > 1 and schedule == "1f1b":
         schedule = "interleaved"
+    elif TRAITS[schedule].folded:
+        least, most, _ = TRAITS[schedule].chunks
+        chunks = min(max(chunks, least), most)
     split = row.sp
     if split is None:
         split = source.sequence_parallel.value

@@ -25,9 +25,9 @@ def shape(name: str, stated: Mapping[str, Any], sequence: int) -> Model:
     Shapes without gated feed-forward learn one embedding a position, have biases and, unless they say otherwise, share
     embedding and head; gated ones are Llama-like.
     """
-    heads = stated.get("heads")
-    hidden = stated.get("hidden")
-    head_dim = stated.get("head_dim") or (hidden // heads if heads and hidden else None)
+    heads, hidden = stated.get("heads"), stated.get("hidden")
+    divisible = isinstance(heads, int) and isinstance(hidden, int) and heads > 0
+    head_dim = stated.get("head_dim") or (hidden // heads if divisible else None)
     data: dict[str, Any] = {
         "name": name,
         "layers": stated.get("layers"),
@@ -46,6 +46,8 @@ def shape(name: str, stated: Mapping[str, Any], sequence: int) -> Model:
     if stated.get("gated_mlp") is False:
         data |= _PLAIN | {"learned_positions": sequence}
     experts = stated.get("moe")
+    if experts and not isinstance(experts, Mapping):
+        raise WrongInput([Problem(f"models.json {name}.moe", experts, "is no table")])
     if experts:
         data["experts"] = _experts(experts)
         latent = _latent(str(experts.get("attention") or ""), name)

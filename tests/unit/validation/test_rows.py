@@ -50,7 +50,8 @@ STATED: dict[str, Any] = {
 
 def expressed(**changes: Any) -> Expressed | Unsupported:
     row = Row.model_validate(STATED | changes)
-    return express(Corpus((row,), {"dense": DENSE, "sparse": SPARSE}))[0]
+    shapes = {"dense": DENSE, "sparse": SPARSE, "odd": DENSE | {"hidden": "large"}, "odder": DENSE | {"moe": "many"}}
+    return express(Corpus((row,), shapes))[0]
 
 
 def supported(**changes: Any) -> Expressed:
@@ -125,8 +126,11 @@ def test_what_a_source_knows_of_its_recipes() -> None:
     assert (kept[0].value, kept[1]) == (1, None)
 
 
-@pytest.mark.parametrize(("schedule", "chunks"), [("zb-1p", 1), ("zb-2p", 1), ("zb-v", 2)])
-def test_zero_bubble_schedules(schedule: str, chunks: int) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "chunks"),
+    [("zb-1p", 1), ("zb-2p", 1), ("zb-v", 2), ("dualpipe-v", 2), ("hanayo", 2), ("breadth-first", 12), ("gpipe", 1)],
+)
+def test_schedules_have_the_chunks_they_need(schedule: str, chunks: int) -> None:
     """A source may call a V's two chunks one."""
     plan = supported(schedule=schedule, vpp=1).plan
     assert (plan.schedule, plan.vpp) == (schedule, chunks)
@@ -151,6 +155,9 @@ def test_a_source_may_state_the_vocabulary_its_paper_implies() -> None:
         ({"attention_kernel": "magic"}, "magic"),
         ({"offload": "optimizer to host"}, "offload"),
         ({"precision": "int4"}, "int4"),
+        ({"model": "dens"}, "dens is not in models.json: did you mean dense?"),
+        ({"model": "odd"}, "models.json odd.hidden = 'large'"),
+        ({"model": "odder"}, "models.json odder.moe = 'many': is no table"),
     ],
 )
 def test_what_cannot_be_expressed_says_why(changes: dict[str, Any], words: str) -> None:
@@ -281,3 +288,14 @@ def test_settings_name_shipped_stacks_clusters_and_formats() -> None:
         assert load.stack(choice.stack).name == choice.stack
     for gpu, choice in settings.clusters.items():
         assert load.cluster(choice.value).device.name == gpu
+
+
+@pytest.mark.parametrize("words", ["0 x 200 Gb/s", "8 x 0 Gb/s", "not stated"])
+def test_adapters_that_say_nothing_leave_the_cluster_as_it_is(words: str) -> None:
+    assert with_adapters_of(load.cluster("dgx-a100", 32), words) == load.cluster("dgx-a100", 32)
+
+
+def test_a_row_needs_no_known_source_and_no_status() -> None:
+    item = supported(source="mine", status="", software="torchtitan nightly")
+    assert item.job.stack.name == "torchtitan"
+    assert "stack torchtitan" in item.assumed
