@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from simtrain.search.clocks import staged
-from simtrain.search.frontier import Point, Rounder
+from simtrain.search.rounding import Point, Rounder
 from simtrain.search.search import Search
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
