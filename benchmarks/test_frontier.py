@@ -8,13 +8,16 @@ import pytest
 from simtrain.price.curve import Curve
 from simtrain.price.power_profile import power_profile
 from simtrain.search.deadline import Deadline
-from simtrain.search.frontier import Rounder, frontier
+from simtrain.search.frontier import frontier
+from simtrain.search.rounding import Rounder
 from simtrain.timeline.graph import COMPUTE
 from tests.perseus import blocking, pipeline
 
 NAME = "gpt-3-175b-a100-sxm-80gb"
 UNIT = 1e-3
 """Seconds lowtime floors durations to."""
+POINTS = 200
+"""Plans compared; all 1,088 that differ were once (tests of a change in search/polish.py should again)."""
 
 
 @pytest.mark.parametrize("microbatches", [12, 48, 128])
@@ -81,7 +84,7 @@ def test_energy_is_never_above_lowtimes() -> None:
     count = len(plans[0][2])
     number = 2 * found.graph.rank[:count] + found.graph.kind[:count]
     ratios = []
-    for _, _, clocks in plans[:: max(1, len(plans) // 40)]:
+    for _, _, clocks in plans[:: max(1, len(plans) // POINTS)]:
         rows = [int(np.flatnonzero(curves[c].clock == clock)[0]) for c, clock in zip(number, clocks, strict=True)]
         seconds = found.fixed.copy()
         seconds[:count] = [curves[c].seconds[row] for c, row in zip(number, rows, strict=True)]
@@ -89,7 +92,7 @@ def test_energy_is_never_above_lowtimes() -> None:
         theirs = sum(curves[c].joules[row] for c, row in zip(number, rows, strict=True)) + found.standing * length
         if length < found.duration(found.seconds(found.fastest)):
             continue
-        ours = rounder.point(length, solver.solve(length * (1 + 1e-9))[2])
+        ours = rounder.polished(rounder.point(length, solver.solve(length * (1 + 1e-9))[2]))
         ratios.append(found.joules(ours.choice, length) / theirs)
     print(f"\nlowtime: {len(plans)} plans, {took:.1f} s")
     print(f"our energy over theirs: {np.mean(ratios):.4f} in the mean, {max(ratios):.4f} at most")
@@ -110,4 +113,4 @@ def test_energy_is_never_above_lowtimes() -> None:
     print(f"on lowtime's own problem: {max(abs(a) / c for a, c in zip(apart, costs, strict=True)):.2e} apart at most")
     assert max(abs(a) / c for a, c in zip(apart, costs, strict=True)) < 1e-4
     assert np.mean(ratios) < 0.998
-    assert max(ratios) < 1 + 2e-4
+    assert max(ratios) <= 1 + 1e-9

@@ -36,6 +36,8 @@ Examples:
   simtrain plan job.toml --allow recompute,cpu --memory-cap 60GiB
   simtrain plan gpt-3-175b dgx-a100 --gpus 4096 --json \
       --global-batch 1536..4096
+  simtrain plan mt-nlg-530b dgx-a100 --gpus 1920..2240 --seq 2048 \
+      --global-batch 1920 --tokens 270B --objective cost --deadline "32 d"
 
 MODEL is a name (simtrain show models), a Hugging Face config.json or a .toml.
 CLUSTER is a name (simtrain show clusters) or a .toml.
@@ -92,17 +94,19 @@ def plan(
         without_drives,
     )
     from simtrain.cli.output import check_writable, console, note, print_json, progress, write_json
+    from simtrain.cli.sizes import largest, sizes
     from simtrain.errors import Problem, WrongInput
     from simtrain.search.advice import advice
     from simtrain.search.search import search
+    from simtrain.study.fleet import fleet
     from simtrain.study.objective import weighed
     from simtrain.views.document import plan_document
-    from simtrain.views.objective import objective_document, print_objective
+    from simtrain.views.objective import objective_document, print_objective, sizes_document
     from simtrain.views.tables import print_nothing_fits, print_search
 
     problems: list[Problem] = unreadable(calibration)
     allowed, cap = actions(allow, problems), memory_size(memory_cap, problems)
-    job = None
+    job, jobs = None, []
     try:
         asked = request(
             model,
@@ -110,8 +114,9 @@ def plan(
             {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
             {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
         )
-        job = asked.job()
+        job = largest(asked).job()
         job = job if problems else capped(calibrated(job, calibration), cap)
+        jobs = sizes(asked, job)
         problems.extend(without_drives(job, allowed))
     except WrongInput as error:
         problems.extend(error.problems)
@@ -121,11 +126,21 @@ def plan(
         problems.append(Problem("--out", str(out), "would overwrite what is read", "name another file"))
     problems.extend(check_writable(out))
     aim = aimed(problems, job, objective, deadline, budget, power_cap, grid, tariff)
+    if len(jobs) > 1 and aim is None:
+        hint = "add --objective cost, or another"
+        problems.append(Problem("--gpus", asked.gpus, "names several sizes, but no aim chooses among them", hint))
     if problems or job is None:
         raise WrongInput(problems)
     if no_offload:
-        job = job.model_copy(update={"stack": job.stack.model_copy(update={"offload": (), "offload_asked": ()})})
+        nowhere = {"offload": (), "offload_asked": ()}
+        jobs = [each.model_copy(update={"stack": each.stack.model_copy(update=nowhere)}) for each in jobs]
+        job = jobs[-1]
         allowed = tuple(action for action in allowed if action not in ("cpu", "nvme"))
+    sized = None
+    if aim is not None and len(jobs) > 1:
+        with progress("comparing sizes") as update:
+            sized = fleet(jobs, aim, update)
+        job = sized.best(jobs)
     with progress("searching") as update:
         result = search(job, int(top), update, allowed)
         found = len(result.best.plans) > 0
@@ -134,8 +149,10 @@ def plan(
     chosen = None
     if aim is not None and found:
         with progress("weighing") as update:
-            chosen = weighed(result, aim, update)
+            chosen = weighed(result, aim, update) if sized is None else sized.weighed
         document["objective"] = objective_document(chosen)
+        if sized is not None:
+            document["sizes"] = sizes_document(sized)
     if not found:
         document["hints"] = hints
     if found and out is not None:
@@ -145,7 +162,7 @@ def plan(
     elif found:
         print_search(console(), result, document["plans"])
         if chosen is not None:
-            print_objective(console(), document["objective"])
+            print_objective(console(), document["objective"], document.get("sizes", []))
     else:
         print_nothing_fits(console(), result, hints)
     if found and out is not None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.laws.states import SHARDED_FROM, held_bytes
 from simtrain.price import away, collectives, kernels
 from simtrain.price.away import Moved
 from simtrain.price.blocks import Machine, link_rate
 from simtrain.price.collectives import Group
-from simtrain.laws.states import SHARDED_FROM, held_bytes
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
 from simtrain.workload.buckets import buckets

@@ -7,27 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.search.deadline import Deadline
-from simtrain.search.tradeoff import Tradeoff, fill
-from simtrain.timeline.order import NONE, Index
+from simtrain.search.rounding import SLACK, Point, Rounder
+from simtrain.search.tradeoff import Tradeoff
 
 Array = NDArray[np.float64]
 TOLERANCE: Final = 1e-3
 """Relative error of the frontier between its points."""
-SLACK: Final = 1e-9
-"""Share of a duration that solvers may be off by."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """Clocks of one deadline, as they can be set."""
-
-    deadline: float
-    seconds: float
-    """What the step takes with these clocks, never more than the deadline."""
-    joules: float
-    """Of one device a rank, all ranks."""
-    choice: Index
-    """Option of every group."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +43,9 @@ class Frontier:
         return min((p for p in self.points if p.seconds <= deadline * (1 + SLACK)), key=lambda p: p.joules)
 
     def within(self, deadline: float) -> Point:
-        """Like `at`, but solved for just this deadline."""
-        fresh = Rounder(self.tradeoff).point(deadline, self.solver.solve(deadline * (1 + SLACK))[2])
+        """Like `at`, but solved for just this deadline, and polished."""
+        rounder = Rounder(self.tradeoff)
+        fresh = rounder.polished(rounder.point(deadline, self.solver.solve(deadline * (1 + SLACK))[2]))
         return min((fresh, self.at(deadline)), key=lambda p: p.joules)
 
     @property
@@ -104,45 +90,3 @@ def undominated(points: list[Point]) -> tuple[Point, ...]:
         if not kept or point.joules < kept[-1].joules:
             kept.append(point)
     return tuple(kept)
-
-
-class Rounder:
-    """From durations to clocks that can be set: the next faster ones, then slack is filled while the deadline holds."""
-
-    def __init__(self, tradeoff: Tradeoff):
-        self.tradeoff = tradeoff
-        seconds, joules, _ = tradeoff.options
-        chosen = np.flatnonzero(tradeoff.group != NONE)
-        self._members = chosen[np.argsort(tradeoff.group[chosen], kind="stable")]
-        self._first = np.searchsorted(tradeoff.group[self._members], np.arange(len(tradeoff.of_group) + 1))
-        self._steps = np.diff(seconds, axis=1, prepend=0.0)
-        self._drops = tradeoff.passes[:, None] * np.diff(joules[tradeoff.of_group], axis=1, prepend=0.0)
-
-    def point(self, deadline: float, wanted: Array) -> Point:
-        """Clocks for `wanted` seconds of a pass of every group, shape (groups,)."""
-        tradeoff = self.tradeoff
-        seconds, count = tradeoff.options[0][tradeoff.of_group], tradeoff.options[2][tradeoff.of_group]
-        there = np.arange(seconds.shape[1]) < count[:, None]
-        choice = ((seconds <= wanted[:, None] * (1 + SLACK)) & there).sum(axis=1) - 1
-        choice = np.maximum(choice, 0)
-        following = np.minimum(choice + 1, count - 1)
-        order = np.argsort(np.take_along_axis(self._drops, following[:, None], axis=1)[:, 0], kind="stable")
-        durations = tradeoff.seconds(choice)
-        fill(
-            tradeoff.turns,
-            tradeoff.before,
-            durations,
-            tradeoff.ends,
-            tradeoff.begins,
-            self._members,
-            self._first,
-            tradeoff.part,
-            tradeoff.curve,
-            self._steps,
-            order,
-            choice,
-            count,
-            deadline * (1 + SLACK),
-        )
-        length = tradeoff.duration(tradeoff.seconds(choice))
-        return Point(deadline, length, tradeoff.joules(choice, length), choice)

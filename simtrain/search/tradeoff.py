@@ -85,7 +85,7 @@ class Tradeoff:
 
     def duration(self, seconds: Array) -> float:
         """Of the step, operations taking `seconds`."""
-        return float(_duration(self.turns, self.before, seconds, self.ends, self.begins))
+        return float(length(self.turns, self.before, seconds, self.ends, self.begins))
 
     def joules(self, choice: Index, duration: float) -> float:
         """Of a step that lasts `duration`."""
@@ -118,7 +118,8 @@ def table(curves: tuple[Curve, ...]) -> tuple[Array, Array, Index]:
 
 
 @compiled
-def _duration(turns: Index, before: Index, seconds: Array, ends: Index, begins: Array) -> float:
+def length(turns: Index, before: Index, seconds: Array, ends: Index, begins: Array) -> float:
+    """Seconds of a step whose operations take `seconds`; the rest as in Tradeoff."""
     end = np.zeros(len(seconds))
     for operation in turns:
         at = 0.0
@@ -131,44 +132,3 @@ def _duration(turns: Index, before: Index, seconds: Array, ends: Index, begins: 
     for rank in range(len(ends)):
         longest = max(longest, end[ends[rank]] - begins[rank])
     return longest
-
-
-@compiled
-def fill(
-    turns: Index,
-    before: Index,
-    seconds: Array,
-    ends: Index,
-    begins: Array,
-    members: Index,
-    first: Index,
-    part: Array,
-    curve: Index,
-    steps: Array,
-    order: Index,
-    choice: Index,
-    count: Index,
-    deadline: float,
-) -> None:
-    """Slow groups down, an option at a time in `order`, as long as the step meets its deadline; changes `choice`.
-
-    `members[first[g] : first[g + 1]]`: operations of group g; `steps`: seconds a curve's options take more than the one
-    before, shape (curves, most clocks); `count`: options a group has.
-    """
-    moved = True
-    closed = np.zeros(len(choice), np.bool_)
-    while moved:
-        moved = False
-        for group in order:
-            if closed[group] or choice[group] + 1 >= count[group]:
-                continue
-            option = choice[group] + 1
-            for k in range(first[group], first[group + 1]):
-                seconds[members[k]] += part[members[k]] * steps[curve[members[k]], option]
-            if _duration(turns, before, seconds, ends, begins) <= deadline:
-                choice[group] += 1
-                moved = True
-            else:
-                closed[group] = True
-                for k in range(first[group], first[group + 1]):
-                    seconds[members[k]] -= part[members[k]] * steps[curve[members[k]], option]

@@ -14,7 +14,8 @@ from simtrain.estimate.replayed import replayed
 from simtrain.price.power_law import blocking_power
 from simtrain.price.power_profile import PowerProfile, matching
 from simtrain.search.clocks import coarse, curves, staged, tradeoff, with_switches
-from simtrain.search.frontier import SLACK, Frontier, Point, Rounder, frontier
+from simtrain.search.frontier import Frontier, frontier
+from simtrain.search.rounding import SLACK, Point, Rounder
 from simtrain.search.tradeoff import Tradeoff
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan

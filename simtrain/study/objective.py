@@ -7,14 +7,18 @@ from typing import Final
 import numpy as np
 
 from simtrain.search.clocks import staged
-from simtrain.search.frontier import Point, Rounder
+from simtrain.search.rounding import Point, Rounder
 from simtrain.search.search import Search
+from simtrain.search.thrifty import thrifty
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 from simtrain.study.bill import Bill, Rates, bill, rates
 from simtrain.study.energy import at_largest, laid
+from simtrain.study.run import steps
 
 DEPTHS: Final = 10
+THRIFTY: Final = 5
+"""Plans of least energy looked at besides."""
 OBJECTIVES: Final = ("time", "cost", "energy", "carbon")
 
 
@@ -34,6 +38,7 @@ class Option:
     """A layout at clocks of its frontier; of a run where the job states tokens, else of a step."""
 
     plan: Plan
+    devices: int
     point: Point
     seconds: float
     bill: Bill
@@ -84,10 +89,16 @@ class Weighed:
 
 
 def weighed(result: Search, aim: Aim, progress: Callable[[int, int], None] | None = None) -> Weighed:
-    """The plans of a search, those ranked and those on its front, at clocks that suit the aim."""
+    """The plans of a search, those ranked and those on its front, at clocks that suit the aim.
+
+    Where energy counts those of least energy are looked for too, the fastest or not.
+    """
     job = result.job
-    tables = (result.best, result.pareto)
-    plans = list(dict.fromkeys(table.plan(row) for table in tables for row in range(len(table.plans))))
+    plans = [table.plan(row) for table in (result.best, result.pareto) for row in range(len(table.plans))]
+    if aim.objective in ("energy", "carbon") or aim.tariff is not None or aim.limits.power is not None:
+        cool = thrifty(job, THRIFTY)
+        plans += [cool.plan(row) for row in range(len(cool))]
+    plans = list(dict.fromkeys(plans))
     found = options(job, plans, rates(job, None, aim.grid, aim.tariff, None), progress)
     kept = [option for option in found if option.keeps(aim.limits)]
     return Weighed(aim, job.tokens is not None, best(kept, aim.objective), front(kept))
@@ -104,11 +115,11 @@ def options(
         last = fine.duration(fine.seconds(fine.thriftiest))
         rounder, fastest = Rounder(stages), np.zeros(len(stages.of_group))
         slower = [rounder.point(at, fastest) for at in np.linspace(base.seconds, last, DEPTHS + 1)[1:].tolist()]
-        steps = 1.0 if job.tokens is None else job.tokens / (plan.global_batch * job.sequence)
+        count = steps(job, plan.global_batch)
         for point in (base, *slower):
-            seconds, joules = steps * point.seconds, steps * (job.devices // fine.graph.ranks) * point.joules
+            seconds, joules = count * point.seconds, count * (job.devices // fine.graph.ranks) * point.joules
             of = bill(asked, job.devices, seconds, joules)
-            found.append(Option(plan, point, seconds, of, of.joules / seconds, point is base))
+            found.append(Option(plan, job.devices, point, seconds, of, of.joules / seconds, point is base))
         if progress is not None:
             progress(done, len(plans))
     return found
@@ -116,10 +127,9 @@ def options(
 
 def best(found: Sequence[Option], objective: str) -> list[Option]:
     """The best option of every layout, the best first."""
-    kept: dict[Plan, Option] = {}
+    kept: dict[tuple[int, Plan], Option] = {}
     for option in sorted(found, key=lambda o: (o.value(objective), o.seconds)):
-        if option.plan not in kept:
-            kept[option.plan] = option
+        kept.setdefault((option.devices, option.plan), option)
     return list(kept.values())
 
 

@@ -20,9 +20,14 @@ def run(job: Job, global_batch: int, step_time: float) -> Run | None:
     """Totals at `step_time` seconds a step, without failures or restarts; None when the job states no tokens."""
     if job.tokens is None:
         return None
-    steps = job.tokens / (global_batch * job.sequence)
-    seconds = steps * step_time
-    return Run(steps, seconds, seconds * job.devices, cost(job, seconds))
+    count = steps(job, global_batch)
+    seconds = count * step_time
+    return Run(count, seconds, seconds * job.devices, cost(job, seconds))
+
+
+def steps(job: Job, global_batch: int) -> float:
+    """Steps of a run on the job's tokens; 1 when it states none."""
+    return 1.0 if job.tokens is None else job.tokens / (global_batch * job.sequence)
 
 
 def cost(job: Job, seconds: float) -> float | None:

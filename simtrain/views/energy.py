@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from simtrain.search.clocks import at_clock, clocks_of
-from simtrain.search.frontier import Frontier, Point
+from simtrain.search.frontier import Frontier
+from simtrain.search.rounding import Point
 from simtrain.study.bill import Bill, Rates, bill
 from simtrain.study.energy import EnergyPlan, Setting
 from simtrain.study.run import run

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simtrain.spec.plan import Plan
+from simtrain.study.fleet import Fleet
 from simtrain.study.objective import Option, Weighed
 from simtrain.views.energy import KWH, carbon
 from simtrain.views.format import money, seconds
@@ -25,9 +26,15 @@ def objective_document(found: Weighed) -> dict[str, Any]:
     }
 
 
+def sizes_document(found: Fleet) -> list[dict[str, Any]]:
+    """The best of every size at largest clocks."""
+    return [_row(option) for option in found.sizes]
+
+
 def _row(option: Option) -> dict[str, Any]:
     return {
         "plan": option.plan.model_dump(mode="json"),
+        "devices": option.devices,
         "step_time_s": option.point.seconds,
         "largest_clocks": option.largest,
         "time_s": option.seconds,
@@ -39,21 +46,27 @@ def _row(option: Option) -> dict[str, Any]:
     }
 
 
-def print_objective(console: Console, document: dict[str, Any]) -> None:
-    """The best options by the objective, and those no other beats in all."""
+def print_objective(console: Console, document: dict[str, Any], sizes: list[dict[str, Any]]) -> None:
+    """The best of some sizes, the best options by the objective, and those no other beats in all."""
     of = document["totals_of"]
+    if sizes:
+        console.print(_table(f"The best of {len(sizes)} sizes, largest clocks (a {of})", _few(sizes)))
     console.print(_table(f"Best by {document['objective']}, clocks chosen too (a {of})", document["ranked"][:MOST]))
     rows = document["pareto"]
-    few = rows if len(rows) <= MOST else [rows[round(at * (len(rows) - 1) / (MOST - 1))] for at in range(MOST)]
-    console.print(_table(f"None better in time, cost, energy and carbon (front of {len(rows)})", few))
+    console.print(_table(f"None better in time, cost, energy and carbon (front of {len(rows)})", _few(rows)))
+
+
+def _few(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return rows if len(rows) <= MOST else [rows[round(at * (len(rows) - 1) / (MOST - 1))] for at in range(MOST)]
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=True)
-    for name in ("layout", "clocks", "step", "time", "cost", "energy", "carbon", "power"):
+    for name in ("devices", "layout", "clocks", "step", "time", "cost", "energy", "carbon", "power"):
         table.add_column(name)
     for row in rows:
         table.add_row(
+            f"{row['devices']:,}",
             layout(Plan.model_validate(row["plan"])),
             "largest" if row["largest_clocks"] else "lowered",
             seconds(row["step_time_s"]),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from simtrain.price.curve import Curve
 from simtrain.search.clocks import coarse, staged, tradeoff
 from simtrain.search.deadline import Deadline
-from simtrain.search.frontier import Rounder, frontier
+from simtrain.search.frontier import frontier
+from simtrain.search.rounding import Rounder
 from simtrain.search.tradeoff import Tradeoff
 from simtrain.timeline.build import build
 from tests.pipelines import SCHEDULES, costs
@@ -52,10 +53,15 @@ def test_no_choice_of_clocks_beats_the_bound_and_ours_is_close(longest: float, s
         length = found.duration(found.seconds(picked))
         if length <= deadline * (1 + 1e-9):
             best = min(best, found.joules(picked, deadline))
-    point = Rounder(found).point(deadline, wanted)
+    rounder = Rounder(found)
+    rounded = rounder.point(deadline, wanted)
+    polished = rounder.polished(rounded)
+    ours, before = (found.joules(point.choice, deadline) for point in (polished, rounded))
     assert bound <= best * (1 + 1e-9)
-    assert best <= found.joules(point.choice, deadline) * (1 + 1e-9)
-    assert found.joules(point.choice, deadline) <= 1.06 * best
+    assert polished.seconds <= deadline * (1 + 1e-6)
+    assert best <= ours * (1 + 1e-9)
+    assert ours <= before * (1 + 1e-12) <= 1.06 * best
+    assert ours <= 1.02 * best
 
 
 @settings(max_examples=15, deadline=None)
