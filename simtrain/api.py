@@ -6,6 +6,7 @@ from pathlib import Path
 
 from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.estimate import machine
+from simtrain.estimate.course import PLANNED, Course
 from simtrain.estimate.replayed import predicted
 from simtrain.search.layout import Layout
 from simtrain.search.search import search
@@ -15,11 +16,12 @@ from simtrain.spec.job import Job
 from simtrain.spec.library import names
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
+from simtrain.spec.slow import slow as read_slow
 from simtrain.study.explain import explain as explained
 from simtrain.study.points import points
 from simtrain.study.sweep import swept
 from simtrain.views.answer import Answer, Rows
-from simtrain.views.document import plan_document, simulate_document
+from simtrain.views.document import course_document, plan_document, simulate_document
 from simtrain.views.layout import layout as written
 from simtrain.views.point import best_row
 from simtrain.views.sweep import sweep_document
@@ -103,20 +105,28 @@ def plan(job: Job, top: int = 5) -> Answer:
     return Answer(job, document, lambda console: print_search(console, result, document["plans"]))
 
 
-def simulate(job: Job, layout: Plan | None = None, **options: object) -> Answer:
+def simulate(job: Job, layout: Plan | None = None, slow: Iterable[str] = (), **options: object) -> Answer:
     """One plan of a job in detail: a Plan, or options as on the command line (tp, sp, pp, zero, micro_batch, ...).
+
+    `slow`: what is slower than it should be, e.g. "stage=3:1.2", "replica=1:1.1" or "rank=17:2".
 
     >>> import simtrain as st
     >>> asked = st.job("llama-3-8b", "dgx-h100", gpus=8, global_batch=64)
     >>> [row["layout"] for row in st.simulate(asked, tp=2, sp=True, zero=1).rows]
     ['tp2+sp pp1 dp4 zero1 mb1']
+    >>> late = st.simulate(asked, tp=2, sp=True, zero=1, slow=["replica=1:1.5"])
+    >>> late.document["course"]["slow"], late.rows[0]["step_time_s"] > late.document["course"]["planned_step_time_s"]
+    (['replica=1:1.5'], True)
     """
     if layout is not None and options:
         hint = "leave out " + ", ".join(options)
         raise WrongInput([Problem("layout", None, "is whole: options cannot change it", hint)])
     chosen = Layout.of(options).plan(job) if layout is None else layout
-    document = simulate_document(job, *predicted(job, [chosen], machine(job)))
-    return Answer(job, document, lambda console: print_one(console, job, document["plans"][0]))
+    course, on = Course(slow=tuple(map(read_slow, slow))), machine(job)
+    document = simulate_document(job, *predicted(job, [chosen], on, course))
+    if course != PLANNED:
+        document["course"] = course_document(course, None, predicted(job, [chosen], on)[0])
+    return Answer(job, document, lambda console: print_one(console, job, document["plans"][0], document.get("course")))
 
 
 def sweep(

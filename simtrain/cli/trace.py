@@ -13,7 +13,7 @@ HELP = r"""Replay one step of a plan and write when every stage does what, to be
 Examples:
 
   simtrain trace plan.json -o step.json
-  simtrain trace plan.json --rank 3
+  simtrain trace plan.json --rank 3 -o step.json.gz
   simtrain trace plan.json --slow replica=1:1.1 --durations passes.csv
 
 A process is a pipeline stage, a track one of its streams; counters below
@@ -31,7 +31,9 @@ def trace(
     order: OwnOrder = None,
     slow: Slow = None,
     durations: OwnDurations = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Write the trace here.")] = Path("step.json"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Write the trace here; compressed if it ends in .gz.")
+    ] = Path("step.json"),
 ) -> None:
     """Replay the plan and write its trace."""
     from simtrain.cli.course import read_course

@@ -1,5 +1,6 @@
 """`simtrain trace` and `simtrain simulate --timeline` from outside."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def test_a_stage_is_a_process(run: Run, answer: dict, rank: int) -> None:
 def test_where_it_is_written_without_being_told(run: Run, answer: dict, tmp_path: Path) -> None:
     assert run("trace", "plan.json").code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "step.json"]
+
+
+def test_a_compressed_trace(run: Run, answer: dict) -> None:
+    run("trace", "plan.json", "-o", "step.json")
+    assert run("trace", "plan.json", "-o", "step.json.gz").code == 0
+    assert gzip.decompress(Path("step.json.gz").read_bytes()) == Path("step.json").read_bytes()
 
 
 def test_all_that_is_wrong_at_once(run: Run, answer: dict, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import steps
 from pipelines import costs
 
 from simtrain.errors import WrongInput
+from simtrain.estimate.course import Course
 from simtrain.spec.plan import Plan
 from simtrain.spec.slow import slow
 from simtrain.timeline.duration_table import duration_table
@@ -83,6 +84,19 @@ def test_the_costs_as_a_table_change_nothing(name: str) -> None:
     assert same.seconds == without.seconds
     assert same.terms == pytest.approx(without.terms)
     assert step(order, given, given=2 * table).terms[:4] == pytest.approx(2 * without.terms[:4])
+    late = np.linspace(1, 2, 2 * stages).reshape(2, stages)
+    assert step(order, given, late, table).terms == pytest.approx(step(order, given, late).terms)
+
+
+def test_a_pipeline_that_never_drains_is_slow_by_stages_only() -> None:
+    plan = Plan(pp=2, dp=4, schedule="no-flush")
+    found = Course(slow=(slow("stage=1:1.5"),)).undrained(plan, 2)
+    assert found is not None
+    assert found.factor.tolist() == [[1.0, 1.5]]
+    table = duration_table("stage,phase,seconds\n0,F,1\n", "mine.csv")
+    with pytest.raises(WrongInput) as wrong:
+        Course(slow=(slow("replica=1:1.5"),), durations=table).undrained(plan, 2)
+    assert [problem.where for problem in wrong.value.problems] == ["--slow", "--durations"]
 
 
 def test_the_row_that_says_more_goes_first() -> None:
