@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.laws.collectives import spread as last_of
 from simtrain.laws.power import capped_clock
-from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine, block_time, summed
+from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, LAUNCH, BlockTime, Machine, block_time, summed
 from simtrain.price.collectives import network
 from simtrain.price.launched import LAYERS, queued
 from simtrain.price.profile import UNFUSED, attention_kernel, profile
@@ -136,8 +137,14 @@ def stage_passes(
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     if BLOCKS[0] in blocks:
         backward[0 if total else ELEMENTWISE] += accumulation[:, spread]
+        backward[0 if total else LAUNCH] += (full > 0) * rebuild_wait(described)
         weight = weight + accumulation[:, spread]
     return Passes(forward, backward, weight, hidden)
+
+
+def rebuild_wait(described: Program) -> Array:
+    """Seconds in which tensor ranks wait for the last of them before they rebuild a microbatch, shape (plans,)."""
+    return np.asarray(described.job.stack.rebuild_wait.value * last_of(described.plans.tp.astype(float)))
 
 
 def hops(described: Program, on: Machine) -> Hops:

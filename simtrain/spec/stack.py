@@ -165,6 +165,9 @@ class Stack(Spec):
     """Kernels in one dense layer's forward pass, one an element-wise step; its backward pass has twice as many."""
     collective_wait: Fact[Duration]
     """Spread (one standard deviation) of the moments at which ranks arrive at a blocking collective in a layer."""
+    rebuild_wait: Fact[Duration] = usual(0.0)
+    """Spread (one standard deviation) of the moments at which tensor ranks are ready for a backward pass that rebuilds
+    layers in full, once a microbatch."""
     microbatch_overhead: Fact[Duration]
     """Host time a stage takes for each microbatch that hides behind nothing: data, blocking hand-over, bookkeeping."""
     step_overhead: Fact[Duration]

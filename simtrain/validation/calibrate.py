@@ -27,8 +27,8 @@ Array = NDArray[np.float64]
 NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "architecture": ("matmul", "elementwise", "attention", "unfused_attention"),
     "device": ("scaleup",),
-    "node": ("network",),
-    "stack": ("launch", "microbatch_overhead", "collective_wait", "matmul_rate", "data_overlap"),
+    "node": ("network", "hops"),
+    "stack": ("launch", "microbatch_overhead", "collective_wait", "rebuild_wait", "matmul_rate", "data_overlap"),
 }
 """What is fitted of whom: parts of one architecture and silicon share clocks and caches, of one profile links inside a
 scale-up domain, nodes of one kind adapters."""
@@ -37,11 +37,13 @@ PRIOR: Final = {
     "elementwise": 0.25,
     "scaleup": 0.10,
     "network": 0.50,
+    "hops": 0.50,
     "attention": 0.25,
     "unfused_attention": 0.25,
     "launch": 0.70,
     "microbatch_overhead": 1.50,
     "collective_wait": 1.50,
+    "rebuild_wait": 1.50,
     "matmul_rate": 0.10,
     "data_overlap": 0.50,
 }
@@ -53,6 +55,7 @@ HIGHEST: Final = {
     "elementwise": 1.1,
     "scaleup": 1.2,
     "network": 1.2,
+    "hops": 1.2,
     "matmul_rate": 1.0,
     "data_overlap": 1.25,
     "attention": 1.2,
@@ -64,8 +67,6 @@ EDGE: Final = 1e-9
 """Room the bounded solver needs around a number that lies on its bound."""
 DIFFERENCE: Final = 0.02
 ITERATIONS: Final = 12
-SMALLEST_DURATION: Final = 1e-6
-"""Start of durations a stack states as zero, so that they can be scaled."""
 
 
 @dataclass(frozen=True)
@@ -257,9 +258,9 @@ def _alike(runs: Sequence[Measured]) -> NDArray[np.int64]:
 
 
 def _open(stack: str, number: str) -> bool:
-    """Whether a stack's number is to be fitted: where its file only assumes a value."""
+    """Whether a stack's number is to be fitted: where its file only assumes a value, and not that there is none."""
     fact: Fact[float] = getattr(stack_as_described(stack), number)
-    return fact.evidence is Evidence.ASSUMED
+    return fact.evidence is Evidence.ASSUMED and fact.value > 0
 
 
 def _start(kind: str, name: str, number: str) -> float:
@@ -285,5 +286,5 @@ def scaled(stack: Stack, factors: dict[str, float]) -> Stack:
     changed = {}
     for name, factor in factors.items():
         fact = getattr(described, name)
-        changed[name] = fact.model_copy(update={"value": max(fact.value, SMALLEST_DURATION) * factor})
+        changed[name] = fact.model_copy(update={"value": fact.value * factor})
     return stack.model_copy(update=changed)

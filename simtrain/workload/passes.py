@@ -70,10 +70,15 @@ def rotary(width: float, fused: bool) -> Passes:
 
 
 def softmax(width: float, fused: bool, dropout: bool) -> Passes:
-    """Scaled, masked softmax of the scores, and dropout; eager: scale, mask, softmax in fp32, cast."""
+    """Masked softmax of the scores, and dropout; eager: cast to fp32, masked in place, softmax, cast back.
+
+    The order is that of NVIDIA/Megatron-LM megatron/model/fused_softmax.py, forward_torch_softmax, and of
+    Aleph-Alpha/scaling src/scaling/core/nn/masked_softmax/masked_softmax.py; the scale rides on the product before.
+    """
     dropped, masked = (2 * width + 1, 1) if dropout else (0.0, 0)
     if fused:
         return Passes(2 * width + dropped, 3 * width + dropped)
-    forward = 2 * width + (2 * width + 1) + (width + SINGLE) + (SINGLE + width)
-    backward = (width + SINGLE) + 3 * SINGLE + (SINGLE + width) + (2 * width + 1) + 2 * width
-    return Passes(forward + dropped, backward + dropped, 4 + masked, 5 + masked)
+    cast, filled = width + SINGLE, 2 * SINGLE + 1
+    forward = cast + filled + 2 * SINGLE + cast
+    backward = cast + 3 * SINGLE + filled + cast
+    return Passes(forward + dropped, backward + dropped, 4 + masked, 4 + masked)

@@ -28,7 +28,7 @@ def test_mt_nlg_on_fewer_devices_is_cheaper() -> None:
     def step(devices: int, pp: int, dp: int) -> tuple[float, float]:
         asked = Request(
             model="mt-nlg-530b", cluster="dgx-a100", gpus=str(devices), seq="2048", global_batch="1920",
-            stack="megatron-deepspeed",
+            stack="megatron-deepspeed-2021",
         )  # fmt: skip
         job = asked.job()
         plan = Plan(tp=8, pp=pp, dp=dp, global_batch=1920, recompute="full")

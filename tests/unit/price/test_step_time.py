@@ -1,5 +1,6 @@
 """Seconds once a step: reductions, gathers, updates and hops, against the collectives they are made of."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,7 +134,12 @@ def test_experts_reduce_over_their_own_ranks() -> None:
     assert (folded.replicas[0], folded.stride[0]) == (8, 8)
 
 
-SPLITS = [(True, "megatron-core"), (False, "megatron-core"), (False, "megatron-lm-2022")]
+SPLITS = [
+    (True, "megatron-core"),
+    (False, "megatron-core"),
+    (False, "megatron-lm-2022"),
+    (False, "megatron-deepspeed"),
+]
 
 
 @pytest.mark.parametrize(("sp", "stack"), SPLITS)
@@ -154,11 +160,25 @@ def test_hops(sp: bool, stack: str) -> None:
 
 def test_whole_gradients_go_back_where_activations_are_split() -> None:
     """A message is the mean of a quarter that is gathered and of all of it."""
-    asked = job("llama-3-8b", gpus=64, stack="megatron-deepspeed")
+    asked = job("llama-3-8b", gpus=64, stack="megatron-deepspeed-2021")
     whole = 4096 * 4096 * 2
     _, between = hop_seconds(uncalibrated(asked), described(asked, tp=4, pp=4, dp=4))
     there = alone(asked, "point_to_point", whole / 4, 2, 8, 1) + alone(asked, "all_gather", whole, 4, 1, 1)
     assert between[0] == pytest.approx((there + alone(asked, "point_to_point", whole, 2, 8, 1)) / 2)
+
+
+def test_hops_between_nodes_have_a_rate_of_their_own() -> None:
+    """Collectives between nodes and messages inside one do not move with it."""
+    found = described(ASKED, pp=8, dp=8)
+    on = uncalibrated(ASKED)
+    halved = on.rates.hops.model_copy(update={"value": 0.5})
+    slower = replace(on, rates=on.rates.model_copy(update={"hops": halved}))
+    inside, between = hop_seconds(on, found)
+    there, across = hop_seconds(slower, found)
+    assert there[0] == inside[0]
+    assert across[0] == pytest.approx(2 * between[0])
+    reduced, unmoved = (sync_time(ASKED, machine, found.stages).reduction for machine in (slower, on))
+    assert reduced == pytest.approx(unmoved)
 
 
 def test_one_stage_sends_nothing() -> None:

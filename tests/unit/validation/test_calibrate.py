@@ -104,6 +104,12 @@ def test_few_numbers_are_fitted() -> None:
         assert len(entry) <= 5, name
 
 
+def test_what_a_stack_has_none_of_is_not_fitted() -> None:
+    """Hosts that no stack file says to be late for rebuilding stay on time."""
+    for stack, late in (("megatron-core", False), ("aa-scaling", True)):
+        assert (("stack", stack, "rebuild_wait") in Fit(runs(1.1, stack)).names) == late
+
+
 def test_what_a_stack_documents_is_not_fitted() -> None:
     """Megatron-Core's launch was measured; its library rate is an assumption."""
     fit = Fit(runs(1.1))

@@ -52,3 +52,10 @@ def test_halves_of_a_rotation_are_written_into_zeros() -> None:
     """A sum, two products and two halves swapped forward; backward the halves cost two passes and a sum more."""
     eager = passes.rotary(2.0, False)
     assert eager.backward == eager.forward + 2.0 * (2 + 3)
+
+
+def test_an_eager_softmax_masks_what_was_made_fp32() -> None:
+    """Two casts of 6 bytes a score, a mask over 4 read, 4 written and its own; softmax 8, its gradient 12."""
+    eager = passes.softmax(2.0, False, dropout=False)
+    assert (eager.forward, eager.backward) == (6 + 9 + 8 + 6, 6 + 12 + 9 + 6)
+    assert (eager.kernels, eager.backward_kernels) == (4, 4)
