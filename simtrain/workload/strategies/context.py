@@ -24,9 +24,7 @@ def messages(shard: Shard, head_dim: float, value_head_dim: float) -> tuple[Op, 
     exchange = Message("all_to_all", "heads", queries + keys, heads, plans.tp, 1.0 * (heads > 1))
     passed = Message("point_to_point", "context", keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0))
     both = keys * (1 + (stack.ring_gradient_bytes.value or width) / width)
-    returned = Message(
-        "point_to_point", "context", both, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0)
-    )
+    returned = Message("point_to_point", "context", both, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0))
     return (
         Op("context exchange", "core attention", "forward", exchange),
         Op("context exchange backward", "core attention", "backward", exchange),
