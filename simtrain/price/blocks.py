@@ -17,6 +17,7 @@ from simtrain.price.timed import Timed
 from simtrain.spec.calibration import DeviceRates
 from simtrain.spec.job import Job
 from simtrain.spec.tensors import TensorName
+from simtrain.workload.made import again as rebuilt
 from simtrain.workload.made import made
 from simtrain.workload.op import (
     Attention,
@@ -115,8 +116,7 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
         (forward if op.phase == "forward" else backward)[row] += seconds
         if isinstance(op.work, Message) and row == EXPERT:
             hideable[op.phase] += seconds * _exchange_overlap(op.work, job, machine)
-        if op.phase == "forward" and not isinstance(op.work, Message):
-            selective[row] += seconds * job.stack.rebuilt(op.role)
+        selective[row] += seconds * rebuilt(op, job.stack)
         if block.name in LAYERS and op.phase == "forward" and (tensor := made(op)) is not None:
             again.setdefault(tensor, np.zeros_like(forward))[row] += seconds
         if gives_weights(op):

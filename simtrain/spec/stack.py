@@ -9,7 +9,7 @@ from simtrain.spec.placement import placement
 from simtrain.spec.schedule import Schedule
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual"]
+PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual", "gather"]
 Bytes = Annotated[float, Field(ge=0)]
 Placement = Annotated[str, AfterValidator(placement)]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
@@ -109,6 +109,10 @@ class Stack(Spec):
     gate_apart: Fact[bool] = usual(False)
     """Gate and up projections of a feed-forward are two products; the gradients of their input are reduced apart."""
     dropout: Fact[bool]
+    keys_repeated: Fact[bool] = usual(False)
+    """Keys and values are copied for every query head before attention, and travel so between context ranks."""
+    ring_gradient_bytes: Fact[Annotated[int, Field(ge=0, le=4)]] = usual(0)
+    """Of an element of keys' and values' gradients on their way around a ring; 0: as wide as activations."""
     single_copy: Fact[bool]
     """Whether the sharded full-precision weights are the only resident copy, cast when gathered (FSDP)."""
     gradient_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
@@ -155,10 +159,13 @@ class Stack(Spec):
     selective: tuple[Literal["core attention", "norm", "activation", "latent up"], ...]
     """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention makes of its latents."""
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
-    """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block."""
+    """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block;
+    `gather`: of what tensor ranks gather for products."""
     division: Fact[Division] = usual("even")
     """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by number
     with embedding, final norm and head among them."""
+    head_cost: Fact[Annotated[float, Field(gt=0)]] = usual(1.0)
+    """What the head counts for in a division by cost, over its weights."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]

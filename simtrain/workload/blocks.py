@@ -114,7 +114,7 @@ def _projections(shard: Shard) -> Part:
         wide = (heads + 2 * shard.kv_heads) * model.head_dim
         ops = both_ways("query key value", "projection", Matmul(tokens, wide, hidden))
         ops += _bias_gradient(shard, "query key value", model.query_key_value_bias, wide)
-        ops += shard.narrowed("query key value", shard.sequence_tokens * hidden, tokens * wide)
+        ops += shard.narrowed("query key value", shard.narrowed_tokens * hidden, tokens * wide)
         projected = tokens * wide * precision.activation_bytes
         return ops, Saved({"projected": projected}, projected * shard.job.stack.rebuilt("projection"))
     ranks = latent.compressed
@@ -159,7 +159,7 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *context.messages(shard, query_dim, value_dim),
         *core,
         *both_ways("output", "projection", Matmul(shard.tokens, model.hidden, shard.heads * value_dim)),
-        *shard.narrowed("output", joined.elements, outside.elements),
+        *shard.narrowed("output", joined.elements, shard.narrowed_tokens * model.hidden),
         *adapters.beside(shard, "output", joined, outside),
         *_bias_gradient(shard, "output", model.output_bias, model.hidden),
     )
@@ -180,7 +180,7 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
     local = ffn / shard.plans.tp
     products = _entered(shard, gated)
     between = shard.tokens * local * job.stack.expanded_bytes(width)
-    outside = shard.sequence_tokens * job.model.hidden
+    outside = shard.narrowed_tokens * job.model.hidden
     activation = passes.activation(width, gated, job.stack.fused_elementwise.value).over(shard.tokens * local)
     up = Matmul(shard.tokens, halves / products * local, job.model.hidden)
     ops = (

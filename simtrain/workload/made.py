@@ -1,9 +1,10 @@
-"""Which tensor a forward operation makes: what has to run again where that tensor is not kept."""
+"""Which tensor a forward operation makes, and what of it runs again where that tensor is not kept."""
 
 from typing import Final
 
+from simtrain.spec.stack import Stack
 from simtrain.spec.tensors import TensorName
-from simtrain.workload.op import Op
+from simtrain.workload.op import Message, Op
 
 MAKES: Final[dict[str, TensorName | None]] = {
     "attention norm": "normed",
@@ -67,3 +68,11 @@ def made(op: Op) -> TensorName | None:
     for suffix in BESIDE:
         name = name.removesuffix(suffix)
     return MAKES[name]
+
+
+def again(op: Op, stack: Stack) -> float:
+    """Share of an op that selective recomputation runs again, of messages what no product then hides."""
+    if not isinstance(op.work, Message):
+        return 0.0 if op.phase != "forward" else stack.rebuilt(op.role)
+    gathers = op.phase == "forward" and op.work.collective == "all_gather" and op.work.axis == "tensor"
+    return gathers * stack.rebuilt("gather") * (1 - stack.overlap.tensor.value)

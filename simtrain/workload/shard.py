@@ -35,6 +35,11 @@ class Shard:
         return self.tokens / np.where(self.plans.sp == 1, self.plans.tp, 1)
 
     @cached_property
+    def narrowed_tokens(self) -> Array:
+        """Positions whose hidden state is narrowed for a product: a rank's own where it is gathered after that."""
+        return self.sequence_tokens if self.job.precision.tensor_gather_bytes is None else self.tokens
+
+    @cached_property
     def hidden_size(self) -> Array:
         """Bytes of the hidden state of `tokens` positions."""
         return self.tokens * self.job.model.hidden * self.job.precision.activation_bytes

@@ -1,7 +1,8 @@
 """Context parallelism: the sequence over ranks, by heads (Ulysses, arXiv 2309.14509) or as a ring (arXiv 2310.01889).
 
 Ulysses exchanges queries, keys, values and outputs all-to-all; the ring passes keys and values around while
-attention computes, with the causal work balanced over ranks. Both may be combined (head x ring).
+attention computes, with the causal work balanced over ranks. Both may be combined (head x ring). Backward, keys and
+values travel once more, and their gradients, as wide as the stack adds them up.
 """
 
 from typing import Final
@@ -15,15 +16,15 @@ from simtrain.workload.shard import Shard
 
 def messages(shard: Shard, head_dim: float, value_head_dim: float) -> tuple[Op, ...]:
     """Messages of one layer's attention over the context axis."""
-    plans, width = shard.plans, shard.job.precision.activation_bytes
+    plans, width, stack = shard.plans, shard.job.precision.activation_bytes, shard.job.stack
     queries = shard.tokens * shard.heads * (head_dim + value_head_dim) * width
-    keys = shard.tokens * shard.kv_heads * (head_dim + value_head_dim) * width
+    kv_heads = shard.heads if stack.keys_repeated.value else shard.kv_heads
+    keys = shard.tokens * kv_heads * (head_dim + value_head_dim) * width
     heads, ring = plans.cp_head, plans.cp_ring
     exchange = Message("all_to_all", "heads", queries + keys, heads, plans.tp, 1.0 * (heads > 1))
     passed = Message("point_to_point", "context", keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0))
-    returned = Message(
-        "point_to_point", "context", 2 * keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0)
-    )
+    both = keys * (1 + (stack.ring_gradient_bytes.value or width) / width)
+    returned = Message("point_to_point", "context", both, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0))
     return (
         Op("context exchange", "core attention", "forward", exchange),
         Op("context exchange backward", "core attention", "backward", exchange),

@@ -7,6 +7,7 @@ With one stage only the first exists and holds both ends.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from simtrain.workload.rule import Rule
 Stages = NDArray[np.float64]
 REPRESENTATIVES = ("first", "fuller inner", "inner", "last")
 FIRST, FULLER, INNER, LAST = range(len(REPRESENTATIVES))
+ROUNDING: Final = 1e-9
+"""Of a layer: costs that are equal."""
 
 
 @dataclass(frozen=True)
@@ -112,20 +115,21 @@ def _with_modules(job: Job, plans: PlanTable, first: Counts, last: Counts) -> tu
 def _by_cost(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
     """The same where a stage is closed by the layer that brings the cost so far to the stages' share of the whole.
 
-    Cost is weights: of a layer, in the mean, and of the head at the end (huggingface/nanotron
-    src/nanotron/models/base.py build_model; a share met exactly closes a stage, as the weights of published runs show).
+    Cost is weights: of a layer, in the mean, and of the head at the end, as much as the stack counts of it
+    (huggingface/nanotron src/nanotron/models/base.py build_model).
     """
     model, counts = job.model, parameters(job.model)
     experts = model.experts.count if model.experts else 0
     mixture = counts.router + counts.shared_expert + experts * counts.expert
     mlp = (model.layers - model.moe_layers) * counts.dense_mlp + model.moe_layers * mixture
     layers = model.layers * counts.attention + mlp
-    whole = layers + model.vocabulary * model.hidden
+    whole = layers + job.stack.head_cost.value * model.vocabulary * model.hidden
 
     def closed(count: Counts) -> Counts:
-        return np.asarray(np.minimum(-(-count * whole * model.layers // (stages * layers)), model.layers))
+        shares = np.ceil(count * whole * model.layers / (stages * layers) - ROUNDING)
+        return np.asarray(np.minimum(shares, model.layers), dtype=np.int64)
 
-    behind = stages * layers // whole
+    behind = np.asarray(stages * layers / whole + ROUNDING, dtype=np.int64)
     return closed(np.ones_like(stages)), np.where(behind > 0, model.layers - closed(behind), 0), behind
 
 

@@ -349,3 +349,21 @@ def test_exchange_hides_behind_the_other_pass() -> None:
     shown = of_qwen(with_experts(QWEN, overlap_across=0.0))
     assert shown.forward[MATMUL, 1] < shown.forward[EXPERT, 1] < shown.backward[[MATMUL, ATTENTION]].sum(axis=0)[1]
     assert of_qwen(with_experts(QWEN, overlap_across=1.0)).forward[EXPERT, 1] == pytest.approx(0, abs=1e-9)
+
+
+def test_selective_recomputation_gathers_again() -> None:
+    """torchtitan keeps what reduce-scatters give, not what gathers do: both gathers of a layer run once more."""
+    asked = job("llama-3-8b", seq=4096, stack="torchtitan")
+    plans = PlanTable.of([Plan(tp=4, sp=True), Plan()])
+    block = blocks.layer(Shard(asked, plans), False, True)
+    found = timed(asked, block, plans)
+    on = uncalibrated(asked)
+    gathers = [op.work for op in block.phase("forward") if isinstance(op.work, Message) and "gather" in op.name]
+    group = collectives.group(plans.tp, np.ones(2), on.network.domain)
+    seconds = sum(
+        collectives.collective_seconds(on.network, "all_gather", np.asarray(m.size), group).seconds * m.times
+        for m in gathers
+    )
+    assert len(gathers) == 2
+    assert found.selective[TENSOR] == pytest.approx(seconds)
+    assert (found.selective[TENSOR] > 0).tolist() == [True, False]

@@ -470,3 +470,28 @@ def test_a_view_keeps_keys_and_values_twice() -> None:
     for heads, bytes_each in ((32, 2), (8, 0)):
         packed, bare = (value(layer(shaped(one, kv_heads=heads), tp=2).saved.kept) for one in (asked, plain))
         assert packed - bare == 2 * 4096 * asked.model.hidden / 2 * bytes_each
+
+
+def test_repeated_keys_travel_around_the_ring() -> None:
+    """torchtitan: 32 heads of keys instead of 8, 2 bytes each there, and 2 + 4 back with gradients in fp32."""
+    degrees = {"cp_ring": 4, "dp": 2}
+    plain = volume(layer(job("llama-3-8b", seq=8192), **degrees), "context")
+    repeated = volume(layer(job("llama-3-8b", seq=8192, stack="torchtitan"), **degrees), "context")
+    element = 2048 * 8 * 2 * 128 * 3
+    kind = "point_to_point"
+    assert plain == {("forward", kind): 2 * element, ("backward", kind): 4 * element}
+    assert repeated == {("forward", kind): 4 * 2 * element, ("backward", kind): 4 * 6 * element}
+
+
+def test_rows_are_narrowed_after_they_are_gathered() -> None:
+    """With a scale a row tensor ranks gather in bf16, so each narrows all positions of what enters a layer's halves
+    and, backward, of the gradients of what leaves them; with a scale a tensor its own eighth."""
+
+    def moved(precision: str, phase: Phase) -> float:
+        block = layer(job("llama-3-8b", seq=8192, stack="torchtitan", precision=precision), tp=8, sp=True)
+        works = [op.work for op in block.phase(phase) if " narrowed" in op.name]
+        return sum(value(work.size) for work in works if isinstance(work, Elementwise))
+
+    for phase in ("forward", "backward"):
+        more = moved("fp8-rowwise", phase) - moved("fp8-tensorwise", phase)
+        assert more == 2 * 7 / 8 * 6 * 8192 * 4096

@@ -9,9 +9,9 @@ from simtrain.spec.plan import Plan, PlanTable
 from simtrain.workload.strategies.pipeline import Layout, layout, stage_layers
 
 
-def divided(pp: int, division: str, **model: int) -> Layout:
+def divided(pp: int, division: str, head_cost: float = 1.0, **model: int) -> Layout:
     asked: Job = job("llama-3-8b", gpus=64)
-    stack = asked.stack.model_copy(update={"division": Fact(value=division)})
+    stack = asked.stack.model_copy(update={"division": Fact(value=division), "head_cost": Fact(value=head_cost)})
     changed = asked.model.model_copy(update=model)
     return layout(
         asked.model_copy(update={"stack": stack, "model": changed}), PlanTable.of([Plan(pp=pp, global_batch=64)])
@@ -40,6 +40,14 @@ LARGE = {"layers": 32, "kv_heads": 32, "vocabulary": 131072}
 def test_first_stage_by_cost(shape: dict[str, int], pp: int, first: int) -> None:
     """Layers of nanotron-bench's first stages, as their allocated memory at rest tells."""
     assert divided(pp, "by cost", **shape).layers[0, 0] == first
+
+
+@pytest.mark.parametrize(("pp", "cost", "layers", "place"), [(16, 1.0, 2, 14), (16, 0.95, 0, 15), (8, 0.95, 2, 7)])
+def test_a_cheaper_head_stands_alone(pp: int, cost: float, layers: int, place: int) -> None:
+    """32 layers and a head of 2.207: of 16 stages the fifteenth has 2 layers and the head, or the last the head alone
+    where it counts for less than 2.133."""
+    found = divided(pp, "by cost", cost, **LARGE)
+    assert (found.layers[3, 0], found.position[3, 0], found.head[3, 0]) == (layers, place, 1)
 
 
 @pytest.mark.parametrize("division", ["even", "by cost", "with ends"])
