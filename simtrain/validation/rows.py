@@ -283,9 +283,10 @@ def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
         if variant.tensor_overlap is not None:
             overlap = _stated(variant.tensor_overlap, variant.reason)
             update["overlap"] = stack.overlap.model_copy(update={"tensor": overlap})
-        if variant.exchange_overlap is not None and stack.experts is not None:
-            across = _stated(variant.exchange_overlap, variant.reason)
-            update["experts"] = stack.experts.model_copy(update={"overlap_across": across})
+        if stack.experts is not None:
+            stated = {"overlap_across": variant.exchange_overlap, "dispatcher": variant.dispatcher}
+            changed = {name: _stated(value, variant.reason) for name, value in stated.items() if value is not None}
+            update["experts"] = stack.experts.model_copy(update=changed)
         if variant.expanded_kept is not None:
             expanded = _stated(variant.expanded_kept, variant.reason)
             update["kept"] = stack.kept.model_copy(update={"expanded": expanded})

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from simtrain.spec.base import Spec, checked
 from simtrain.spec.hardware import Checks
 from simtrain.spec.library import path_of, read_toml
-from simtrain.spec.stack import AttentionKernel, Bytes, Fraction
+from simtrain.spec.stack import AttentionKernel, Bytes, Dispatcher, Fraction
 from simtrain.validation.corpus import PUBLISHED, Row
 
 T = TypeVar("T")
@@ -40,14 +40,25 @@ class Variant(Spec):
     """Occurs in the notes in lower case."""
     stages: Literal["one"] | None = None
     """Holds for runs without a pipeline only."""
+    software: tuple[str, ...] = ()
+    """How the software of its runs starts; none: any."""
+    gpus: tuple[str, ...] = ()
+    """Devices it holds for; none: all."""
     fused_elementwise: bool | None = None
     fused_norm: bool | None = None
     tensor_overlap: Fraction | None = None
+    dispatcher: Dispatcher | None = None
     exchange_overlap: Fraction | None = None
     """Of expert messages between scale-up domains."""
     expanded_kept: Bytes | None = None
     """Bytes of spec.stack.Kept.expanded."""
     reason: str
+
+    def holds(self, row: Row) -> bool:
+        """Whether a run has these options."""
+        single = self.stages is None or (row.pp or 1) == 1
+        named = not self.software or row.software.startswith(self.software)
+        return single and named and (not self.gpus or row.gpu in self.gpus) and self.notes in row.notes.lower()
 
 
 class Source(Spec):
@@ -127,10 +138,8 @@ class Setup(Spec):
         return next(chosen, source.stack.value)
 
     def variants(self, row: Row) -> tuple[Variant, ...]:
-        """The variants of its source's stack that a row's notes and stages tell of."""
-        words, single = row.notes.lower(), (row.pp or 1) == 1
-        told = (v for v in self.source(row).variants if v.notes in words)
-        return tuple(variant for variant in told if single or variant.stages is None)
+        """The variants of its source's stack that a row has."""
+        return tuple(variant for variant in self.source(row).variants if variant.holds(row))
 
     def kernel(self, words: str) -> Kernel | None:
         """What a row's attention_kernel changes: its own entry, else that of `flash` if it names one; None: unknown."""

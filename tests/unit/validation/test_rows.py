@@ -117,6 +117,11 @@ def test_what_a_source_knows_of_its_recipes() -> None:
     assert supported(**bridge, model="sparse").job.model.prediction_modules == 0
     overlap = [supported(**bridge, pp=pp, tp=2).job.stack.experts for pp in (1, 2)]
     assert [found.overlap_across.value for found in overlap if found] == [0, 0.8]
+    blackwell = bridge | {"gpu": "b200-sxm-180gb", "model": "sparse", "tp": 2}
+    for release, way in (("26.02.01", "every copy"), ("26.04", "once a rank")):
+        found = supported(**blackwell | {"software": f"Megatron-Bridge, NeMo container {release}"}).job.stack.experts
+        assert found is not None
+        assert found.dispatcher.value == way
     kept = [
         supported(source="mlperf", task="lora", notes=notes).job.stack.kept.expanded
         for notes in ("LoRA: frozen base weights", "")
