@@ -209,15 +209,14 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     assert row.seq is not None
     vocabulary = settings.source(row).vocabulary
     stated = stated if vocabulary is None else {**stated, "vocab": vocabulary.value}
-    further = settings.source(row).prediction_modules.items()
-    modules = next((choice.value for name, choice in further if row.model.startswith(name)), 0)
-    stated = {**stated, "prediction_modules": modules}
+    recipe = settings.recipe(row)
+    stated = {**stated, "prediction_modules": recipe.prediction_modules}
     where = (cluster, row.gpus, row.gpus_per_node, row.inter)
     checks = settings.source(row).checks
     found = _state(row, where, checks)
     variants = settings.variants(row)
     adapter_rank = settings.source(row).adapter_rank.value if row.task == "lora" else 0
-    at = (row.model, stated.get("vocab"), modules, row.seq, *where, precision)
+    at = (row.model, stated.get("vocab"), recipe, row.seq, *where, precision)
     key = (*at, settings.stack(row), row.attention_kernel, variants, adapter_rank, found)
     if key not in jobs:
         data = {
@@ -227,7 +226,7 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
             "sequence": row.seq,
             "global_batch": (row.global_batch,),
             "precision": load.precision(precision),
-            "optimizer": load.optimizer("adamw"),
+            "optimizer": load.optimizer(recipe.optimizer),
             "stack": _varied(_stack(settings.stack(row), row.attention_kernel), variants),
             "adapter_rank": adapter_rank,
         }

@@ -32,6 +32,15 @@ class StackOf(Spec):
     reason: str
 
 
+class Recipe(Spec):
+    """What a source's recipe of a model says that neither rows nor models.json have a place for."""
+
+    prediction_modules: NonNegativeInt = 0
+    """Modules that predict further (spec.model.Model)."""
+    optimizer: str = "adamw"
+    reason: str = "as most recipes"
+
+
 class Variant(Spec):
     """Options of a run that its table has no column for: what tells that it has them, and what they change in the
     stack."""
@@ -87,8 +96,8 @@ class Source(Spec):
     """What an empty etp means."""
     vocabulary: Choice[PositiveInt] | None = None
     """Of the source's models, where it prints none and models.json assumes one."""
-    prediction_modules: dict[str, Choice[PositiveInt]] = Field(default={})
-    """Modules that predict further (spec.model.Model), by how the name of a model starts; models.json states none."""
+    recipes: dict[str, Recipe] = Field(default={})
+    """Of its models, by how their names start."""
     adapter_rank: Choice[PositiveInt]
     """Rank of the adapters of a `lora` run."""
     checks: Checks | None = None
@@ -140,6 +149,11 @@ class Setup(Spec):
     def variants(self, row: Row) -> tuple[Variant, ...]:
         """The variants of its source's stack that a row has."""
         return tuple(variant for variant in self.source(row).variants if variant.holds(row))
+
+    def recipe(self, row: Row) -> Recipe:
+        """The recipe of a row's model."""
+        found = self.source(row).recipes.items()
+        return next((recipe for name, recipe in found if row.model.startswith(name)), Recipe())
 
     def kernel(self, words: str) -> Kernel | None:
         """What a row's attention_kernel changes: its own entry, else that of `flash` if it names one; None: unknown."""
