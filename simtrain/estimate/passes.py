@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.laws.power import capped_clock
-from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine, block_time, summed
+from simtrain.price.blocks import BlockTime, Machine, block_time
+from simtrain.price.categories import CATEGORIES, ELEMENTWISE, summed
 from simtrain.price.collectives import network
 from simtrain.price.launched import LAYERS
 from simtrain.price.profile import UNFUSED, attention_kernel, profile

@@ -10,7 +10,8 @@ from simtrain.estimate.closed import TERMS, Detail, Estimate, detail, estimate
 from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import priced, stage_passes
 from simtrain.estimate.treated import Treated, choices, treated
-from simtrain.price.blocks import CATEGORIES, LAUNCH, Machine
+from simtrain.price.blocks import Machine
+from simtrain.price.categories import CATEGORIES, LAUNCH
 from simtrain.price.launched import LAYERS
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.spec.job import Job

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.price import kernels
-from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, BlockTime, Machine
+from simtrain.price.blocks import BlockTime, Machine
+from simtrain.price.categories import CATEGORIES, ELEMENTWISE
 from simtrain.price.host import away_seconds
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.tensors import TENSORS, TensorName

@@ -10,7 +10,7 @@ from simtrain.errors import Problem
 from simtrain.estimate import TERMS, machine
 from simtrain.estimate.passes import priced, stage_passes
 from simtrain.estimate.replayed import replayed
-from simtrain.price.blocks import CATEGORIES
+from simtrain.price.categories import CATEGORIES
 from simtrain.price.step import sync_time
 from simtrain.search.layout import described, stated
 from simtrain.search.space import broken_rules

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.price.blocks import COMMUNICATION
+from simtrain.price.categories import COMMUNICATION
 from simtrain.timeline.footprint import Footprint
 from simtrain.timeline.graph import COMPUTE, KINDS, MESSAGE, STREAMS
 from simtrain.timeline.order import FORWARD, LETTERS, NONE, WEIGHT, Index

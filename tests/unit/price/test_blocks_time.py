@@ -11,18 +11,8 @@ from jobs import job, uncalibrated
 
 from simtrain.laws import collectives as laws
 from simtrain.price import collectives, kernels
-from simtrain.price.blocks import (
-    ATTENTION,
-    CATEGORIES,
-    CONTEXT,
-    ELEMENTWISE,
-    EXPERT,
-    HEADS,
-    LAUNCH,
-    MATMUL,
-    TENSOR,
-    block_time,
-)
+from simtrain.price.blocks import block_time
+from simtrain.price.categories import ATTENTION, CATEGORIES, CONTEXT, ELEMENTWISE, EXPERT, HEADS, LAUNCH, MATMUL, TENSOR
 from simtrain.spec.hardware import Checks
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan, PlanTable

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from steps import CATEGORIES, GIB, replay
 
-from simtrain.price.blocks import COMMUNICATION
+from simtrain.price.categories import COMMUNICATION
 from simtrain.timeline.footprint import Footprint
 from simtrain.timeline.schedules import interleaved, one_f_one_b, zero_bubble_v
 from simtrain.timeline.schedules.pace import Pace
