@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.estimate.passes import hops, launches, priced, stage_passes
-from simtrain.price.blocks import CATEGORIES, LAUNCH, BlockTime, Machine, summed
+from simtrain.price.blocks import BlockTime, Machine
+from simtrain.price.categories import CATEGORIES, LAUNCH, summed
 from simtrain.price.step import sync_time
 from simtrain.price.uncertainty import relative_width
 from simtrain.spec.calibration import left_out

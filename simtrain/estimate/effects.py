@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.estimate.choices import Choices
-from simtrain.price.blocks import CATEGORIES, ELEMENTWISE
+from simtrain.price.categories import CATEGORIES, ELEMENTWISE
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.memory_policy import KINDS
 from simtrain.spec.tensors import TENSORS

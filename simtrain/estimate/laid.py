@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from simtrain.errors import Problem, WrongInput
 from simtrain.estimate.passes import Passes
 from simtrain.estimate.treated import Treated
-from simtrain.price.blocks import ELEMENTWISE, MATMUL, Machine
+from simtrain.price.blocks import Machine
+from simtrain.price.categories import ELEMENTWISE, MATMUL
 from simtrain.price.step import SyncTime
 from simtrain.spec.job import Job
 from simtrain.spec.schedule import HIDES

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from simtrain.laws.collectives import spread as last_of
 from simtrain.laws.power import capped_clock
-from simtrain.price.blocks import CATEGORIES, ELEMENTWISE, LAUNCH, BlockTime, Machine, block_time, summed
+from simtrain.price.blocks import BlockTime, Machine, block_time
+from simtrain.price.categories import CATEGORIES, ELEMENTWISE, LAUNCH, summed
 from simtrain.price.collectives import network
 from simtrain.price.launched import LAYERS, queued
 from simtrain.price.profile import UNFUSED, attention_kernel, profile

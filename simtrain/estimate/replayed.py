@@ -12,7 +12,8 @@ from simtrain.estimate.course import PLANNED, Course
 from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import launches, priced, stage_passes
 from simtrain.estimate.treated import Treated, treated
-from simtrain.price.blocks import CATEGORIES, LAUNCH, Machine
+from simtrain.price.blocks import Machine
+from simtrain.price.categories import CATEGORIES, LAUNCH
 from simtrain.price.launched import LAYERS
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.spec.job import Job

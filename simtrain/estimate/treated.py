@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from simtrain.estimate.choices import Choices, Passage
 from simtrain.estimate.effects import RECOMPUTE, at_once, counts, effects, rebuilding, summed
-from simtrain.price.blocks import ELEMENTWISE
+from simtrain.price.categories import ELEMENTWISE
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.tensors import TENSORS, TensorName
 

@@ -1,6 +1,5 @@
 """Seconds of a block's operations, by what they are spent on, after overlap inside the block."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +9,21 @@ from numpy.typing import NDArray
 
 from simtrain.laws.collectives import destinations, spread
 from simtrain.price import collectives, kernels
+from simtrain.price.categories import (
+    ATTENTION,
+    CATEGORIES,
+    CONTEXT,
+    ELEMENTWISE,
+    EXPERT,
+    HEADS,
+    LAUNCH,
+    MATMUL,
+    TENSOR,
+    Parts,
+    summed,
+)
 from simtrain.price.collectives import Group, Network
+from simtrain.price.hidden import hidden_inside, hide_exchange
 from simtrain.price.launched import LAYERS, launched, launched_again
 from simtrain.price.profile import FIRST_GENERATION, UNFUSED, Profile
 from simtrain.price.timed import Timed
@@ -33,22 +46,10 @@ from simtrain.workload.op import (
 )
 from simtrain.workload.strategies.sharding import gradient_bytes
 
-CATEGORIES: Final = (
-    "matmul",
-    "attention",
-    "elementwise",
-    "tensor communication",
-    "head exchange",
-    "context communication",
-    "expert communication",
-    "launch",
-)
-MATMUL, ATTENTION, ELEMENTWISE, TENSOR, HEADS, CONTEXT, EXPERT, LAUNCH = range(len(CATEGORIES))
 OPERANDS: Final = ("forward", "input", "weight")
 _WAITS: Final = ("all_reduce", "reduce_scatter", "all_to_all")
 """Collectives that follow long products, after which ranks arrive apart; a gather follows a reduction and a norm."""
 _AXES: Final = {"tensor": TENSOR, "heads": HEADS, "context": CONTEXT, "expert": EXPERT}
-Parts = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,6 @@ class BlockTime:
     pass."""
     slack: NDArray[np.float64]
     """Of both passes beyond what the host needs to launch them, below zero where it is behind; shape (plans,)."""
-
-
-def summed(rows: Parts) -> Parts:
-    """Sum over the leading axis, row after row: numpy's own order depends on how many plans stand beside."""
-    return functools.reduce(np.add, rows)
 
 
 def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTime:
@@ -130,8 +126,8 @@ def block_time(block: Block, job: Job, machine: Machine, plans: int) -> BlockTim
     phases: tuple[tuple[Phase, Parts], ...] = (("forward", forward), ("backward", backward))
     slack = np.zeros(plans)
     for phase, parts in phases:
-        taken[phase] = _overlap(parts, job, taken[phase])
-    _exchange_beside(forward, backward, hideable, taken)
+        taken[phase] = hidden_inside(parts, job, taken[phase])
+    hide_exchange(forward, backward, hideable, taken)
     hidden = sent - np.stack([forward, backward])
     for phase, parts in phases:
         slack += _launch(parts, launched(block, job, phase) * job.stack.launch.value + called[phase])
@@ -156,44 +152,6 @@ def _exchange_overlap(message: Message, job: Job, machine: Machine) -> NDArray[n
     group = collectives.group(message.degree, message.stride, machine.network.domain)
     across = inside if experts is None else experts.overlap_across.value
     return np.where(group.local >= group.members, inside, across)
-
-
-def _overlap(parts: Parts, job: Job, taken: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Hide communication behind the compute it can run beside: all together never more than that compute takes.
-
-    `taken`: seconds of the products beside which something hides already; returns those of all compute then.
-
-    The exchange of heads stands between projection and attention and hides behind neither (arXiv 2309.14509).
-    """
-    overlap = job.stack.overlap
-    room = {MATMUL: parts[MATMUL] - taken, ATTENTION: parts[ATTENTION].copy()}
-    for row, beside_it, beside in (
-        (TENSOR, overlap.tensor.value * parts[TENSOR], MATMUL),
-        (CONTEXT, overlap.context.value * parts[CONTEXT], ATTENTION),
-    ):
-        hidden = np.minimum(beside_it, room[beside])
-        parts[row] -= hidden
-        taken = taken + hidden
-    return taken
-
-
-def _exchange_beside(
-    forward: Parts,
-    backward: Parts,
-    exchanged: dict[str, NDArray[np.float64]],
-    taken: dict[str, NDArray[np.float64]],
-) -> None:
-    """Hide the exchange of tokens behind the other pass of another microbatch: that of a forward pass behind the
-    compute of a backward pass and the other way round (DeepSeek-V3, arXiv 2412.19437 section 3.2.1).
-
-    `exchanged`: seconds of expert messages that the stack runs so; `taken`: of compute beside which others hide.
-    """
-    compute = [MATMUL, ATTENTION, ELEMENTWISE]
-    for parts, phase, others, other in (
-        (forward, "forward", backward, "backward"),
-        (backward, "backward", forward, "forward"),
-    ):
-        parts[EXPERT] -= np.minimum(exchanged[phase], summed(others[compute]) - taken[other])
 
 
 def _checks(message: Message, machine: Machine) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from simtrain.laws.power import drawn_share, slowed, throttled_ratio
-from simtrain.price.blocks import CATEGORIES
+from simtrain.price.categories import CATEGORIES
 from simtrain.price.curve import Curve
 from simtrain.price.power_profile import FOLDER
 from simtrain.spec.base import Evidence, Fact, Frequency, Spec, checked

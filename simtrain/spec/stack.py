@@ -13,6 +13,7 @@ PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "r
 Bytes = Annotated[float, Field(ge=0)]
 Placement = Annotated[str, AfterValidator(placement)]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
+Dispatcher = Literal["every copy", "once a rank"]
 Division = Literal["even", "by cost", "with ends"]
 
 
@@ -79,7 +80,7 @@ class Kept(Spec):
 class Experts(Spec):
     """How a framework runs the experts of a layer."""
 
-    dispatcher: Fact[Literal["every copy", "once a rank"]]
+    dispatcher: Fact[Dispatcher]
     """Whether a token is sent once for each of its experts, or once to each rank that holds some of them and, between
     scale-up domains, once to each domain, to be forwarded there (DeepEP, HybridEP)."""
     overlap_across: Fact[Fraction]

@@ -8,7 +8,7 @@ import numpy as np
 from simtrain.estimate import TERMS, machine
 from simtrain.estimate.passes import priced, stage_passes
 from simtrain.estimate.replayed import replayed
-from simtrain.price.blocks import CATEGORIES
+from simtrain.price.categories import CATEGORIES
 from simtrain.price.step import sync_time
 from simtrain.price.stock_power import joules, stock_power
 from simtrain.spec.base import Evidence

@@ -205,15 +205,14 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
     assert row.seq is not None
     vocabulary = settings.source(row).vocabulary
     stated = stated if vocabulary is None else {**stated, "vocab": vocabulary.value}
-    further = settings.source(row).prediction_modules.items()
-    modules = next((choice.value for name, choice in further if row.model.startswith(name)), 0)
-    stated = {**stated, "prediction_modules": modules}
+    recipe = settings.recipe(row)
+    stated = {**stated, "prediction_modules": recipe.prediction_modules}
     where = (cluster, row.gpus, row.gpus_per_node, row.inter)
     checks = settings.source(row).checks
     found = _state(row, where, checks)
     variants = settings.variants(row)
     adapter_rank = settings.source(row).adapter_rank.value if row.task == "lora" else 0
-    at = (row.model, stated.get("vocab"), modules, row.seq, *where, precision)
+    at = (row.model, stated.get("vocab"), recipe, row.seq, *where, precision)
     key = (*at, settings.stack(row), row.attention_kernel, variants, adapter_rank, found)
     if key not in jobs:
         data = {
@@ -223,7 +222,7 @@ def _job(row: Row, stated: Mapping[str, Any], settings: Setup, jobs: Jobs) -> Jo
             "sequence": row.seq,
             "global_batch": (row.global_batch,),
             "precision": load.precision(precision),
-            "optimizer": load.optimizer("adamw"),
+            "optimizer": load.optimizer(recipe.optimizer),
             "stack": _varied(_stack(settings.stack(row), row.attention_kernel), variants),
             "adapter_rank": adapter_rank,
         }
@@ -279,9 +278,10 @@ def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
         if variant.tensor_overlap is not None:
             overlap = _stated(variant.tensor_overlap, variant.reason)
             update["overlap"] = stack.overlap.model_copy(update={"tensor": overlap})
-        if variant.exchange_overlap is not None and stack.experts is not None:
-            across = _stated(variant.exchange_overlap, variant.reason)
-            update["experts"] = stack.experts.model_copy(update={"overlap_across": across})
+        if stack.experts is not None:
+            stated = {"overlap_across": variant.exchange_overlap, "dispatcher": variant.dispatcher}
+            changed = {name: _stated(value, variant.reason) for name, value in stated.items() if value is not None}
+            update["experts"] = stack.experts.model_copy(update=changed)
         if variant.expanded_kept is not None:
             expanded = _stated(variant.expanded_kept, variant.reason)
             update["kept"] = stack.kept.model_copy(update={"expanded": expanded})

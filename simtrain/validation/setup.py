@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from simtrain.spec.base import Spec, checked
 from simtrain.spec.hardware import Checks
 from simtrain.spec.library import path_of, read_toml
-from simtrain.spec.stack import AttentionKernel, Bytes, Fraction
+from simtrain.spec.stack import AttentionKernel, Bytes, Dispatcher, Fraction
 from simtrain.validation.corpus import PUBLISHED, Row
 
 T = TypeVar("T")
@@ -32,6 +32,15 @@ class StackOf(Spec):
     reason: str
 
 
+class Recipe(Spec):
+    """What a source's recipe of a model says that neither rows nor models.json have a place for."""
+
+    prediction_modules: NonNegativeInt = 0
+    """Modules that predict further (spec.model.Model)."""
+    optimizer: str = "adamw"
+    reason: str = "as most recipes"
+
+
 class Variant(Spec):
     """Options of a run that its table has no column for: what tells that it has them, and what they change in the
     stack."""
@@ -40,14 +49,25 @@ class Variant(Spec):
     """Occurs in the notes in lower case."""
     stages: Literal["one"] | None = None
     """Holds for runs without a pipeline only."""
+    software: tuple[str, ...] = ()
+    """How the software of its runs starts; none: any."""
+    gpus: tuple[str, ...] = ()
+    """Devices it holds for; none: all."""
     fused_elementwise: bool | None = None
     fused_norm: bool | None = None
     tensor_overlap: Fraction | None = None
+    dispatcher: Dispatcher | None = None
     exchange_overlap: Fraction | None = None
     """Of expert messages between scale-up domains."""
     expanded_kept: Bytes | None = None
     """Bytes of spec.stack.Kept.expanded."""
     reason: str
+
+    def holds(self, row: Row) -> bool:
+        """Whether a run has these options."""
+        single = self.stages is None or (row.pp or 1) == 1
+        named = not self.software or row.software.startswith(self.software)
+        return single and named and (not self.gpus or row.gpu in self.gpus) and self.notes in row.notes.lower()
 
 
 class Source(Spec):
@@ -76,8 +96,8 @@ class Source(Spec):
     """What an empty etp means."""
     vocabulary: Choice[PositiveInt] | None = None
     """Of the source's models, where it prints none and models.json assumes one."""
-    prediction_modules: dict[str, Choice[PositiveInt]] = Field(default={})
-    """Modules that predict further (spec.model.Model), by how the name of a model starts; models.json states none."""
+    recipes: dict[str, Recipe] = Field(default={})
+    """Of its models, by how their names start."""
     adapter_rank: Choice[PositiveInt]
     """Rank of the adapters of a `lora` run."""
     checks: Checks | None = None
@@ -127,10 +147,13 @@ class Setup(Spec):
         return next(chosen, source.stack.value)
 
     def variants(self, row: Row) -> tuple[Variant, ...]:
-        """The variants of its source's stack that a row's notes and stages tell of."""
-        words, single = row.notes.lower(), (row.pp or 1) == 1
-        told = (v for v in self.source(row).variants if v.notes in words)
-        return tuple(variant for variant in told if single or variant.stages is None)
+        """The variants of its source's stack that a row has."""
+        return tuple(variant for variant in self.source(row).variants if variant.holds(row))
+
+    def recipe(self, row: Row) -> Recipe:
+        """The recipe of a row's model."""
+        found = self.source(row).recipes.items()
+        return next((recipe for name, recipe in found if row.model.startswith(name)), Recipe())
 
     def kernel(self, words: str) -> Kernel | None:
         """What a row's attention_kernel changes: its own entry, else that of `flash` if it names one; None: unknown."""

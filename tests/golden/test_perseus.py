@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from simtrain.price.blocks import CATEGORIES
+from simtrain.price.categories import CATEGORIES
 from simtrain.price.curve import Curve
 from simtrain.price.power_law import law_curve
 from simtrain.price.power_profile import power_profile

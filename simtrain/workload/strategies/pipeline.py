@@ -103,8 +103,8 @@ def _with_modules(job: Job, plans: PlanTable, first: Counts, last: Counts) -> tu
     """Layers of the first stage and of the last where modules that predict further follow on the last one.
 
     The chunks of the other stages are full and the last stage has what is left, as in Megatron's layouts of DeepSeek-V3
-    (NVIDIA-NeMo/Megatron-Bridge scripts/performance/configs/deepseek: Et*4|(t*4|)*14tmL); with so many stages that
-    nothing would be left, layers stay as they were divided.
+    (NVIDIA-NeMo/Megatron-Bridge src/megatron/bridge/recipes/deepseek/deepseek_v3.py, layout_map); with so many stages
+    that nothing would be left, layers stay as they were divided.
     """
     full = -(-job.model.layers // (plans.pp * plans.vpp)) * plans.vpp
     left = job.model.layers - full * (plans.pp - 1)

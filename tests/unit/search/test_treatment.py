@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from simtrain.estimate.choices import Choices, Passage
 from simtrain.estimate.effects import effects
-from simtrain.price.blocks import CATEGORIES
+from simtrain.price.categories import CATEGORIES
 from simtrain.search.treatment import StageCase, added, needed, solve
 from simtrain.spec.memory_plan import MADE_AGAIN, Treatment
 from simtrain.spec.memory_policy import ACTIONS, Policy, Rule, free

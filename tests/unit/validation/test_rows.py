@@ -114,10 +114,15 @@ def test_what_a_source_knows_of_its_recipes() -> None:
     row = Row.model_validate(STATED | bridge | {"model": "deepseek-v3", "pp": 1, "tp": 1, "ep": 8})
     item = express(Corpus((row,), {"deepseek-v3": SPARSE}))[0]
     assert isinstance(item, Expressed)
-    assert item.job.model.prediction_modules == 1
+    assert (item.job.model.prediction_modules, item.job.optimizer.name) == (1, "adamw-bf16-moments")
     assert supported(**bridge, model="sparse").job.model.prediction_modules == 0
     overlap = [supported(**bridge, pp=pp, tp=2).job.stack.experts for pp in (1, 2)]
     assert [found.overlap_across.value for found in overlap if found] == [0, 0.8]
+    blackwell = bridge | {"gpu": "b200-sxm-180gb", "model": "sparse", "tp": 2}
+    for release, way in (("26.02.01", "every copy"), ("26.04", "once a rank")):
+        found = supported(**blackwell | {"software": f"Megatron-Bridge, NeMo container {release}"}).job.stack.experts
+        assert found is not None
+        assert found.dispatcher.value == way
     kept = [
         supported(source="mlperf", task="lora", notes=notes).job.stack.kept.expanded
         for notes in ("LoRA: frozen base weights", "")

@@ -80,8 +80,9 @@ def test_ends_count_as_layers(pp: int, layers: tuple[int, ...]) -> None:
     [(16, 1, 4, 1), (8, 2, 8, 5), (4, 4, 16, 13), (2, 8, 32, 29), (1, 1, 61, 61), (24, 1, 2, 2)],
 )
 def test_modules_that_predict_further_leave_the_last_stage_the_rest(pp: int, vpp: int, first: int, last: int) -> None:
-    """Et*4|(t*4|)*14tmL of Megatron-Bridge: four layers a chunk, one on the last with the module. 24 stages of three
-    would leave none."""
+    """The layouts of Megatron-Bridge's DeepSeek-V3 (recipes/deepseek/deepseek_v3.py, layout_map; Et*4|(t*4|)*14tmL).
+
+    24 stages of three would leave none."""
     plain: Job = job("deepseek-v3", gpus=64)
     asked = plain.model_copy(update={"model": plain.model.model_copy(update={"prediction_modules": 1})})
     plans = PlanTable.of([Plan(pp=pp, vpp=vpp, schedule="interleaved" if vpp > 1 else "1f1b", global_batch=64)])
