@@ -4,7 +4,7 @@ import json
 from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput
-from simtrain.export.settings import Imported, Settings, Value, flat, microbatches, stack_remark
+from simtrain.export.settings import Imported, Settings, Value, flat, frozen_parts, microbatches, stack_remark
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 
@@ -105,7 +105,7 @@ def _unsaid(job: Job, plan: Plan) -> list[str]:
         f"optimizer {job.optimizer.name}: your script builds it": job.optimizer.name != "adamw",
         f"adapters of rank {job.adapter_rank}: your script adds them": job.frozen,
     }
-    return [what for what, held in checks.items() if held]
+    return [*(what for what, held in checks.items() if held), *frozen_parts(job)]
 
 
 def read(text: str) -> Imported:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from simtrain.export.megatron_lm_shape import Numbers, described, shape
-from simtrain.export.settings import Settings, Value, stack_remark
+from simtrain.export.settings import Settings, Value, frozen_parts, stack_remark
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of, read_toml
 from simtrain.spec.model import Model
@@ -36,6 +36,7 @@ def settings(job: Job, plan: Plan) -> Settings:
             lost.append(f"{table.removesuffix('s')} {name}: no flag selects it")
     if job.tokens is not None:
         values["--train-samples"] = -(-job.tokens // job.sequence)
+    lost.extend(frozen_parts(job))
     if job.frozen:
         lost.append(f"adapters of rank {job.adapter_rank}: pretrain_gpt.py trains every weight")
     return Settings(values, tuple(lost), stack_remark(job, STACKS, "Megatron-LM"))

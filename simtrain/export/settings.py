@@ -45,6 +45,11 @@ def microbatches(plan: Plan) -> int:
     return plan.global_batch // (plan.dp * plan.micro_batch)
 
 
+def frozen_parts(job: Job) -> list[str]:
+    """What of a job no trainer's settings freeze."""
+    return [f"{share:.0%} of {part} frozen: your script does it" for part, share in job.freeze.items() if share]
+
+
 def stack_remark(job: Job, stacks: tuple[str, ...], trainer: str) -> tuple[str, ...]:
     """A warning where the plan was predicted for another trainer."""
     if job.stack.name in stacks:
