@@ -20,6 +20,8 @@ class Settings:
     """Parts of job or plan that these settings do not express."""
     remarks: tuple[str, ...] = ()
     """What else whoever runs it should know."""
+    memory: bool = False
+    """Whether they say what a memory plan does."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,13 @@ from jobs import job
 
 from simtrain.estimate import machine
 from simtrain.estimate.replayed import exact
-from simtrain.laws.offload import activation_intensity, efficiency, needed_bandwidth, optimizer_intensity, state_intensity
+from simtrain.laws.offload import (
+    activation_intensity,
+    efficiency,
+    needed_bandwidth,
+    optimizer_intensity,
+    state_intensity,
+)
 from simtrain.search.memory import Layout, followed
 from simtrain.spec import load
 from simtrain.spec.job import Job
