@@ -77,7 +77,8 @@ def clusters() -> Rows:
 def job(model: str, cluster: str, **fields: object) -> Job:
     """What is asked: names or paths of model and cluster, the rest as on the command line.
 
-    `fields`: gpus, seq, global_batch, tokens, precision, optimizer, stack, adapter_rank. WrongInput with all problems.
+    `fields`: gpus, seq, global_batch, tokens, precision, optimizer, stack, adapter_rank, freeze. WrongInput with all
+    problems.
 
     >>> import simtrain as st
     >>> st.job("llama-3-8b", "dgx-h100", gpus=16, seq="8k").sequence

@@ -7,7 +7,7 @@ import typer
 
 from simtrain.errors import Problem, WrongInput
 
-JOB: Final = ("gpus", "seq", "global_batch", "tokens", "precision", "optimizer", "stack", "adapter_rank")
+JOB: Final = ("gpus", "seq", "global_batch", "tokens", "precision", "optimizer", "stack", "adapter_rank", "freeze")
 LAYOUT: Final = (
     "tp", "sp", "pp", "vpp", "cp", "ulysses", "ep", "etp", "zero", "shard_group", "schedule", "micro_batch",
     "recompute", "full_layers", "offload",

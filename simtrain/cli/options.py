@@ -31,6 +31,9 @@ Calibration = Annotated[
 AdapterRank = Annotated[
     str | None, stated("Rank of adapters trained beside a frozen model (LoRA); all weights train if not given.")
 ]
+Freeze = Annotated[
+    str | None, stated("Weights that are not trained, e.g. embedding,attention=0.5 (a share of the layers).", "LIST")
+]
 MEMORY: Final = "Memory"
 Allow = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from simtrain.cli.options import (
     AsJson,
     Calibration,
     Cluster,
+    Freeze,
     GlobalBatch,
     Gpus,
     MemoryCap,
@@ -42,7 +43,7 @@ Examples:
 MODEL is a name (simtrain show models), a Hugging Face config.json or a .toml.
 CLUSTER is a name (simtrain show clusters) or a .toml.
 job.toml states the same in one file: model, cluster, gpus, seq, global_batch,
-tokens, precision, optimizer, stack, adapter_rank; options given here override
+tokens, precision, optimizer, stack, adapter_rank, freeze; options here override
 it.
 
 Exit codes: 0 a plan was found, 1 nothing fits, 2 wrong input."""
@@ -62,6 +63,7 @@ def plan(
     stack: Stack = None,
     calibration: Calibration = None,
     adapter_rank: AdapterRank = None,
+    freeze: Freeze = None,
     allow: Allow = None,
     no_offload: Annotated[
         bool,
@@ -112,7 +114,13 @@ def plan(
             model,
             cluster,
             {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
-            {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
+            {
+                "precision": precision,
+                "optimizer": optimizer,
+                "stack": stack,
+                "adapter_rank": adapter_rank,
+                "freeze": freeze,
+            },
         )
         job = largest(asked).job()
         job = job if problems else capped(calibrated(job, calibration), cap)

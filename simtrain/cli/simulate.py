@@ -10,6 +10,7 @@ from simtrain.cli.options import (
     AsJson,
     Calibration,
     Cluster,
+    Freeze,
     GlobalBatch,
     Gpus,
     Optimizer,
@@ -87,6 +88,7 @@ def simulate(
     stack: Stack = None,
     calibration: Calibration = None,
     adapter_rank: AdapterRank = None,
+    freeze: Freeze = None,
     tp: Annotated[str, stated("Tensor degree.", panel=LAYOUT)] = "1",
     sp: Annotated[bool, typer.Option("--sp", metavar="", help="Sequence parallelism.", rich_help_panel=LAYOUT)] = False,
     pp: Annotated[str, stated("Pipeline degree: stages.", panel=LAYOUT)] = "1",
@@ -168,7 +170,13 @@ def simulate(
                 model,
                 cluster,
                 {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
-                {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
+                {
+                    "precision": precision,
+                    "optimizer": optimizer,
+                    "stack": stack,
+                    "adapter_rank": adapter_rank,
+                    "freeze": freeze,
+                },
             ).job()
         except WrongInput as error:
             raise WrongInput([*error.problems, *layout.problems(), *misplaced]) from None

@@ -10,6 +10,7 @@ from simtrain.cli.options import (
     AsJson,
     Calibration,
     Cluster,
+    Freeze,
     GlobalBatch,
     Gpus,
     Optimizer,
@@ -59,6 +60,7 @@ def sweep(
     stack: Stack = None,
     calibration: Calibration = None,
     adapter_rank: AdapterRank = None,
+    freeze: Freeze = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write a .csv, or a page (.html).")
     ] = None,
@@ -101,7 +103,13 @@ def sweep(
             model,
             cluster,
             {"gpus": gpus, "seq": seq, "global_batch": global_batch, "tokens": tokens},
-            {"precision": precision, "optimizer": optimizer, "stack": stack, "adapter_rank": adapter_rank},
+            {
+                "precision": precision,
+                "optimizer": optimizer,
+                "stack": stack,
+                "adapter_rank": adapter_rank,
+                "freeze": freeze,
+            },
         )
         found = points(base, axes)
         if not unreadable(calibration):

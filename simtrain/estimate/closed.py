@@ -12,6 +12,7 @@ from simtrain.price.categories import CATEGORIES, LAUNCH, summed
 from simtrain.price.step import sync_time
 from simtrain.price.uncertainty import relative_width
 from simtrain.spec.calibration import left_out
+from simtrain.spec.frozen import PARTS
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.plan import Plan, PlanTable
@@ -85,7 +86,8 @@ class Estimate:
     def mfu(self, causal: bool) -> Array:
         """Model FLOP/s utilisation of the matmul peak; `causal` counts attention under the mask, else in full."""
         peak = self.job.cluster.device.peak[self.job.precision.matmul].value
-        flops = model_flops(self.job.model, self.job.sequence, causal, self.job.frozen) * self.plans.global_batch
+        frozen = {part: 1 - self.job.trained(part) for part in PARTS}
+        flops = model_flops(self.job.model, self.job.sequence, causal, frozen) * self.plans.global_batch
         return np.asarray(flops / (self.step_time * self.job.devices * peak))
 
 

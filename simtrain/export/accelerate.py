@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from simtrain.export.settings import Settings, Value, microbatches, stack_remark
+from simtrain.export.settings import Settings, Value, frozen_parts, microbatches, stack_remark
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 
@@ -64,9 +64,9 @@ def _unsaid(job: Job, plan: Plan, sharded: int) -> list[str]:
         f"recomputation {plan.recompute}: FSDP's checkpointing is of whole layers": plan.recompute == "selective",
         "recomputation: without FSDP the model's code switches it": plan.recompute != "none" and not plan.zero,
         f"{plan.full_layers} layers recomputed in full: all or none": plan.full_layers > 0,
-        f"offload {plan.offload}: FSDP moves all states or none": plan.offload == "optimizer",
+        f"offload {plan.offload}: FSDP moves all states or none": plan.offload not in ("none", "all"),
         f"precision {job.precision.name}: no key selects it": job.precision.name not in PRECISIONS,
         f"optimizer {job.optimizer.name}: your script builds it": True,
         f"adapters of rank {job.adapter_rank}: your script adds them": job.frozen,
     }
-    return [what for what, held in checks.items() if held]
+    return [*(what for what, held in checks.items() if held), *frozen_parts(job)]

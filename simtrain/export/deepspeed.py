@@ -4,8 +4,9 @@ import json
 from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput
-from simtrain.export.settings import Imported, Settings, Value, flat, microbatches, stack_remark
+from simtrain.export.settings import Imported, Settings, Value, flat, frozen_parts, microbatches, stack_remark
 from simtrain.spec.job import Job
+from simtrain.spec.placement import OFFLOAD, PLACE_OF, PLACES, placement
 from simtrain.spec.plan import Plan
 
 NAME: Final = "deepspeed"
@@ -39,6 +40,8 @@ WITHOUT_EFFECT: Final = (
     "zero_optimization.stage3_gather_16bit_weights_on_model_save",
     "zero_optimization.offload_optimizer.pin_memory",
     "zero_optimization.offload_param.pin_memory",
+    "zero_optimization.offload_optimizer.nvme_path",
+    "zero_optimization.offload_param.nvme_path",
     "zero_allow_untested_optimizer",
     "prescale_gradients",
     "fp16.",
@@ -47,6 +50,8 @@ WITHOUT_EFFECT: Final = (
     "csv_monitor.",
 )
 """Keys, or what they begin with, that change nothing the prediction reads."""
+DRIVES: Final = "/local_nvme"
+"""The folder of drives in DeepSpeed's documents."""
 
 
 def settings(job: Job, plan: Plan) -> Settings:
@@ -62,22 +67,31 @@ def settings(job: Job, plan: Plan) -> Settings:
         values |= {"zero_optimization.overlap_comm": True, "zero_optimization.contiguous_gradients": True}
     if plan.zero and plan.shard_group < plan.dp * plan.cp_ring * plan.cp_head:
         values["zero_optimization.mics_shard_size"] = plan.shard_group
-    if plan.offload != "none":
-        values["zero_optimization.offload_optimizer.device"] = "cpu"
-        values["zero_optimization.offload_optimizer.pin_memory"] = True
-    if plan.offload == "all":
-        values["zero_optimization.offload_param.device"] = "cpu"
-        values["zero_optimization.offload_param.pin_memory"] = True
+    for key, place in _devices(plan.offload).items():
+        values[f"zero_optimization.{key}.device"] = place
+        values[f"zero_optimization.{key}.pin_memory"] = True
+        if place == "nvme":
+            values[f"zero_optimization.{key}.nvme_path"] = DRIVES
     if word := FORMATS.get(job.precision.name):
         values[f"{word}.enabled"] = True
     values |= {key: degree for key, degree in _degrees(plan).items() if degree > 1}
     values["gradient_clipping"] = 1.0
     remarks = ["gradient checkpointing is switched in the model: model.gradient_checkpointing_enable()"]
+    folders = [f"{DRIVES} stands for a folder on your drives"] if DRIVES in values.values() else []
     return Settings(
         values,
         tuple(lost),
-        (*(remarks if plan.recompute == "full" else []), *stack_remark(job, STACKS, "DeepSpeed")),
+        (*(remarks if plan.recompute == "full" else []), *folders, *stack_remark(job, STACKS, "DeepSpeed")),
     )
+
+
+def _devices(offload: str) -> dict[str, str]:
+    """Where DeepSpeed keeps the optimizer's states, gradients among them, and weights; empty where it cannot."""
+    weights, gradients, master, moments = (PLACES[place] for place in PLACE_OF[OFFLOAD.index(offload)])
+    if not gradients == master == moments or (weights != "device" and moments == "device"):
+        return {}
+    places = {"offload_optimizer": moments, "offload_param": weights}
+    return {key: place for key, place in places.items() if place != "device"}
 
 
 def _degrees(plan: Plan) -> dict[str, int]:
@@ -101,11 +115,14 @@ def _unsaid(job: Job, plan: Plan) -> list[str]:
         f"expert degrees {plan.ep} x {plan.etp}: deepspeed.moe.layer.MoE takes them in code": plan.ep * plan.etp > 1,
         f"zero {plan.zero} in a pipeline: DeepSpeed's engine takes stage 0 or 1": plan.pp > 1 and plan.zero > 1,
         f"states in groups of {plan.shard_group}: MiCS is for stage 3": bool(plan.zero) and partly and plan.zero != 3,
+        f"offload {plan.offload}: the optimizer's states and gradients go together, and weights only with them": (
+            plan.offload != "none" and not _devices(plan.offload)
+        ),
         f"precision {job.precision.name}: no key selects it": job.precision.name not in FORMATS,
         f"optimizer {job.optimizer.name}: your script builds it": job.optimizer.name != "adamw",
         f"adapters of rank {job.adapter_rank}: your script adds them": job.frozen,
     }
-    return [what for what, held in checks.items() if held]
+    return [*(what for what, held in checks.items() if held), *frozen_parts(job)]
 
 
 def read(text: str) -> Imported:
@@ -131,14 +148,18 @@ def read(text: str) -> Imported:
     if len(formats) > 1:
         problems.append(Problem("bf16.enabled fp16.enabled", None, "name two number formats", "switch one off"))
     stage = stated.get("zero_optimization.stage", 0)
-    weights, moments = (
-        stated.get(f"zero_optimization.offload_{state}.device") not in (None, "none")
-        for state in ("param", "optimizer")
-    )
+    away = {state: stated.get(f"zero_optimization.offload_{state}.device") for state in ("param", "optimizer")}
+    weights, moments = (None if place == "none" else place for place in away.values())
     if weights and not moments:
-        remarks.append("offload_param alone is taken as offload of all states: simtrain keeps them together")
-    if "nvme" in (stated.get(f"zero_optimization.offload_{state}.device") for state in ("param", "optimizer")):
-        remarks.append("states on nvme are taken as in host memory: simtrain does not price drives for states")
+        remarks.append(
+            "offload_param alone is taken as offload of all states: DeepSpeed wants the optimizer's there, too"
+        )
+        moments = weights
+    problems += [
+        Problem(f"zero_optimization.offload_{state}.device", place, "is no device", "say cpu, nvme or none")
+        for state, place in away.items()
+        if place not in (None, "none", "cpu", "nvme")
+    ]
     if not formats and "auto" in (given.get("bf16.enabled"), given.get("fp16.enabled")):
         remarks.append("a number format that is auto is taken as off, fp32: state --precision")
     if weights and stage != 3:
@@ -159,7 +180,7 @@ def read(text: str) -> Imported:
         "micro_batch": micro,
         "accumulation": stated.get("gradient_accumulation_steps"),
         "shard_group": stated.get("zero_optimization.mics_shard_size"),
-        "offload": "all" if weights else "optimizer" if moments else "none",
+        "offload": placement(f"optimizer={moments or 'device'},weights={weights or 'device'}"),
     }
     silent = tuple(name for name in given if name not in HEARD and name.startswith(WITHOUT_EFFECT))
     return Imported(

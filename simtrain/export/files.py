@@ -8,6 +8,7 @@ from typing import Final
 import tomli_w
 
 from simtrain.export import accelerate, deepspeed, megatron_lm, torchtitan
+from simtrain.export.memory import fixed
 from simtrain.export.settings import Settings, Value, nested
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import MemoryPlan
@@ -27,10 +28,11 @@ DATA: Final = "--mock-data --tokenizer-type NullTokenizer"
 
 def settings(trainer: str, job: Job, plan: Plan) -> Settings:
     """A plan in the terms of one of TRAINERS."""
-    told = TRAINERS[trainer](job, plan)
     if plan.memory is None or plan.memory == MemoryPlan():
-        return told
-    return replace(told, lost=(*told.lost, MEMORY))
+        return TRAINERS[trainer](job, plan)
+    alike = fixed(job, plan)
+    told = TRAINERS[trainer](job, alike or plan)
+    return told if alike or told.memory else replace(told, lost=(*told.lost, MEMORY))
 
 
 def arguments(told: Settings) -> list[str]:

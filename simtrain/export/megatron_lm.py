@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from simtrain.export.megatron_lm_shape import Numbers, described, shape
-from simtrain.export.settings import Settings, Value, stack_remark
+from simtrain.export.memory import modules
+from simtrain.export.settings import Settings, Value, frozen_parts, stack_remark
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of, read_toml
 from simtrain.spec.model import Model
@@ -15,6 +16,9 @@ SHARDING: Final = {2: "optim_grads", 3: "optim_grads_params"}
 """Strategies of Megatron-FSDP by row of the state table; row 1 is the distributed optimizer."""
 MODULES: Final = {"core attention": "core_attn", "norm": "layernorm", "activation": "mlp", "latent up": "mla_up_proj"}
 """Modules selective recomputation names, by the roles of a stack."""
+
+HYBRID: Final = "master=cpu,moments=cpu"
+"""Placement of states under --optimizer-cpu-offload (HybridDeviceOptimizer)."""
 
 
 def flags() -> dict[str, Any]:
@@ -36,9 +40,12 @@ def settings(job: Job, plan: Plan) -> Settings:
             lost.append(f"{table.removesuffix('s')} {name}: no flag selects it")
     if job.tokens is not None:
         values["--train-samples"] = -(-job.tokens // job.sequence)
+    lost.extend(frozen_parts(job))
     if job.frozen:
         lost.append(f"adapters of rank {job.adapter_rank}: pretrain_gpt.py trains every weight")
-    return Settings(values, tuple(lost), stack_remark(job, STACKS, "Megatron-LM"))
+    chosen = modules(job, plan)
+    values |= _of_modules(*chosen) if chosen else {}
+    return Settings(values, tuple(lost), stack_remark(job, STACKS, "Megatron-LM"), memory=chosen is not None)
 
 
 def _shape(model: Model, sequence: int, lost: list[str]) -> dict[str, Value]:
@@ -152,7 +159,9 @@ def _sharding(job: Job, plan: Plan, lost: list[str]) -> dict[str, Value]:
             values["--num-distributed-optimizer-instances"] = copies
     if plan.zero in SHARDING:
         values |= {"--use-megatron-fsdp": True, "--data-parallel-sharding-strategy": SHARDING[plan.zero]}
-    if plan.offload != "none":
+    if plan.offload == HYBRID:
+        values |= {"--optimizer-cpu-offload": True, "--use-precision-aware-optimizer": True}
+    elif plan.offload != "none":
         lost.append(f"offload {plan.offload}: not in these arguments")
     return values
 
@@ -174,6 +183,16 @@ def _recomputation(job: Job, plan: Plan, lost: list[str]) -> dict[str, Value]:
         chosen: dict[str, Value] = {} if modules in ([], ["core_attn"]) else {"--recompute-modules": " ".join(modules)}
         return _granularity("selective") | chosen
     return {}
+
+
+def _of_modules(again: list[str], moved: list[str]) -> dict[str, Value]:
+    """A memory plan in modules (NVIDIA Megatron-Core, user guide, fine-grained activation offloading)."""
+    values: dict[str, Value] = {}
+    if again:
+        values |= _granularity("selective") | {"--recompute-modules": " ".join(again)}
+    if moved:
+        values |= {"--fine-grained-activation-offloading": True, "--offload-modules": " ".join(moved)}
+    return values
 
 
 def _granularity(name: str) -> dict[str, Value]:

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from simtrain.errors import Problem, WrongInput
-from simtrain.export.megatron_lm import SHARDING, flags
+from simtrain.export.megatron_lm import HYBRID, SHARDING, flags
 from simtrain.export.megatron_lm_shape import Given, Numbers, catalogued, shape
 from simtrain.export.settings import Imported
 from simtrain.spec.base import checked
@@ -126,7 +126,7 @@ def _layout(stated: Given, numbers: Numbers, remarks: list[str]) -> tuple[dict[s
         "micro_batch": numbers.of("--micro-batch-size"),
         "recompute": recompute,
         "full_layers": layers,
-        "offload": "none",
+        "offload": HYBRID if "--optimizer-cpu-offload" in stated else "none",
     }
     return {"sp": sp} | {name: str(value) for name, value in layout.items()}, numbers.of(
         "--num-distributed-optimizer-instances"

@@ -20,6 +20,8 @@ class Settings:
     """Parts of job or plan that these settings do not express."""
     remarks: tuple[str, ...] = ()
     """What else whoever runs it should know."""
+    memory: bool = False
+    """Whether they say what a memory plan does."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Imported:
 def microbatches(plan: Plan) -> int:
     """Microbatches a pipeline runs in a step."""
     return plan.global_batch // (plan.dp * plan.micro_batch)
+
+
+def frozen_parts(job: Job) -> list[str]:
+    """What of a job no trainer's settings freeze."""
+    return [f"{share:.0%} of {part} frozen: your script does it" for part, share in job.freeze.items() if share]
 
 
 def stack_remark(job: Job, stacks: tuple[str, ...], trainer: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import tomllib
 from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput
-from simtrain.export.settings import Imported, Settings, Value, flat, stack_remark
+from simtrain.export.settings import Imported, Settings, Value, flat, frozen_parts, stack_remark
 from simtrain.spec.catalog import model
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of, read_toml
@@ -69,6 +69,7 @@ def settings(job: Job, plan: Plan) -> Settings:
         values["training.enable_cpu_offload"] = True
     elif plan.offload != "none":
         lost.append(f"offload {plan.offload}: torchtitan moves all states to the host or none")
+    lost.extend(frozen_parts(job))
     if job.frozen:
         lost.append(f"adapters of rank {job.adapter_rank}: these keys train every weight")
     return Settings(values, tuple(lost), stack_remark(job, STACKS, "torchtitan"))

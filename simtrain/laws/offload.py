@@ -32,3 +32,9 @@ def state_intensity(sequence: ArrayLike, batch: ArrayLike) -> NDArray[np.float64
 def optimizer_intensity(sequence: ArrayLike, batch: ArrayLike) -> NDArray[np.float64]:
     """FLOP a byte of optimizer states: a quarter of that of weights (arXiv 2104.07857)."""
     return np.asarray(state_intensity(sequence, batch) / 4, dtype=float)
+
+
+def activation_intensity(hidden: ArrayLike, interval: ArrayLike) -> NDArray[np.float64]:
+    """FLOP a byte of activations kept every `interval` layers of width `hidden`: 24 x hidden x interval, fp16 (arXiv
+    2104.07857)."""
+    return np.asarray(24 * np.asarray(hidden, float) * np.asarray(interval, float), dtype=float)

@@ -47,7 +47,7 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
     moved: list[Moved] = []
     for kind in (part.states.dense, part.states.expert):
         even = kind.trained * wire / job.stack.bucket.value
-        filled = buckets(job, plans, part.layout, wire) if kind is part.states.dense and not job.frozen else even
+        filled = buckets(job, plans, part.layout, wire) if kind is part.states.dense and job.trains_all else even
         pieces = np.where(late, 1.0, np.where(plans.zero == 3, tensors, np.maximum(filled, 1)))
         if messages.by_block.value:
             pieces = np.maximum(part.layout.layers + part.layout.embedding + part.layout.head, 1)
@@ -77,7 +77,7 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
 
 def _tied(job: Job, machine: Machine, plans: PlanTable, wire: float) -> Array:
     """Megatron-LM's all-reduce of the embedding's gradient between both ends of the pipeline (arXiv 1909.08053)."""
-    if not job.model.tied_embeddings or job.frozen:
+    if not job.model.tied_embeddings or not job.trained("embedding"):
         return np.zeros(len(plans))
     size = parameters(job.model).embedding / plans.tp * wire
     inside = plans.tp * plans.cp * plans.dp * plans.pp <= machine.network.domain

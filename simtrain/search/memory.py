@@ -24,15 +24,18 @@ from simtrain.spec.memory_plan import TIERS, MemoryPlan, StageMemory, Tier, Trea
 from simtrain.spec.memory_policy import Action, Policy, free
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.spec.tensors import TensorName
-from simtrain.timeline.order import BACKWARD, FORWARD
+from simtrain.timeline.order import BACKWARD, FORWARD, INPUT
+from simtrain.timeline.step import Step, waits
 
 Array = NDArray[np.float64]
 CORRECTIONS: Final = 3
-"""Replays in which the program's idea of each stage's peak is set right."""
+"""Replays in which the program's idea of each stage's peak, and of what a step grows by, is set right."""
 CHUNKS: Final = ((1, 1), (8, 1), (64, 16))
 """Chunks of the loss and of layers that are tried, in order, where chunks are allowed."""
 FREE: Final = 1e-4
 """Share of a step a plan may add for no other to be tried."""
+LEAST_SHOWN: Final = 0.05
+"""Share of a treatment's seconds that a step grows by at least, or its inverse at most."""
 Allowed = Sequence[Action] | Policy
 """What memory plans may do: a few actions to any tensor, or what a system does."""
 AGREE: Final = 0.02
@@ -54,6 +57,11 @@ class Planned:
     """Where the peak is."""
 
     @property
+    def rank(self) -> tuple[float, float]:
+        """The fastest first; of equals the one the program knew best."""
+        return self.step_time, abs(self.expected - self.step_time)
+
+    @property
     def agrees(self) -> bool:
         """Whether program and replay differ by no more than `AGREE`."""
         return abs(self.expected / self.step_time - 1) <= AGREE
@@ -70,6 +78,7 @@ class Layout:
         self._described, self._times = priced(job, table, on)
         closed, _ = exact(job, table, on)
         self._moved = sync_time(job, on, self._described.stages).moved
+        self._waits = _waits(self.base.step)
         held = closed.memory
         self.room: dict[Tier, float] = {
             "cpu": closed.host_capacity - float(held.host[0]),
@@ -116,19 +125,31 @@ class Layout:
         """With one tier and one number of chunks: solved, replayed, the peaks set right and solved again."""
         slack = self._overstated(self.cases(cap, frame, np.zeros(len(self.base.stages))), None, None, MemoryPlan())
         best: Planned | None = None
+        shown = 1.0
         for _ in range(CORRECTIONS):
-            cases = self.cases(cap, frame, slack)
+            cases = self.cases(cap, frame, slack, shown)
             solved = self._solved(cases, policy)
             if solved is None:
                 break
             found, peaks = self._replayed(cases, solved, frame)
-            if found.peak <= cap and (best is None or found.step_time < best.step_time):
+            if found.peak <= cap and (best is None or found.rank < best.rank):
                 best = found
             wrong = self._overstated(cases, solved, peaks, frame)
-            if np.abs(wrong - slack).max() <= 1e-3 * cap:
+            if np.abs(wrong - slack).max() <= 1e-3 * cap and found.agrees:
                 break
-            slack = wrong
+            slack, shown = wrong, self._shown(cases, solved, found)
         return best
+
+    def _shown(self, cases: Sequence[StageCase], solved: Sequence[Solution], found: Planned) -> float:
+        """The share of what treatment adds to the slowest stage's passes by which the replayed step grew."""
+        slowest = int(np.argmax([sum(case.passes) + sum(one.added) for case, one in zip(cases, solved, strict=True)]))
+        case, one = cases[slowest], solved[slowest]
+        computed = (sum(one.added) - one.stalled) / max(case.shown, LEAST_SHOWN)
+        if computed <= FREE * sum(case.passes):
+            return case.shown
+        microbatches = int(PlanTable.of([found.plan]).microbatches[0])
+        grown = (found.step_time - self.base.step.seconds) / microbatches - one.stalled
+        return float(np.clip(grown / computed, LEAST_SHOWN, 1 / LEAST_SHOWN))
 
     def _overstated(
         self, cases: Sequence[StageCase], solved: Sequence[Solution] | None, peaks: Array | None, frame: MemoryPlan
@@ -148,7 +169,7 @@ class Layout:
         of = self.choices(frame)
         return float(self.base.footprint.logits[stage].max()) * of.at_loss(frame.loss_chunks) / of.at_loss(1)
 
-    def cases(self, cap: float, frame: MemoryPlan, slack: Array) -> list[StageCase]:
+    def cases(self, cap: float, frame: MemoryPlan, slack: Array, shown: float = 1.0) -> list[StageCase]:
         """What every stage has to solve; `slack`: bytes by which its need was overstated, shape (stages,)."""
         of, base = self.choices(frame), self.base
         whole = of.size.sum(axis=0)
@@ -165,9 +186,11 @@ class Layout:
                     effects=effect.of(stage),
                     passages=tuple(_at(one, stage) for one in of.passages),
                     passes=(float(passes[0, stage]), float(passes[1, stage])),
+                    wait=float(self._waits[stage]),
                     in_flight=float(alive[stage] / whole[stage]) if whole[stage] else 0.0,
                     room=float(room - self._loss(stage, frame) + slack[stage]),
                     away_room=self.room[frame.tier],
+                    shown=shown,
                 )
             )
         return found
@@ -199,6 +222,16 @@ class Layout:
         microbatches = int(PlanTable.of([plan]).microbatches[0])
         expected = self.base.step.seconds + microbatches * float(after.max() - before.max())
         return Planned(plan, found.step.seconds, expected, float(peaks.max()), int(peaks.argmax())), peaks
+
+
+def _waits(step: Step) -> Array:
+    """Seconds a microbatch's backward passes begin later for gathers and reductions, shape (stages,)."""
+    graph = step.graph
+    *_, reduced, gathered, _ = waits(graph, step.times, np.zeros(graph.ranks))
+    passes = slice(0, len(reduced))
+    back = (graph.kind[passes] == BACKWARD) | (graph.kind[passes] == INPUT)
+    gaps = np.bincount(graph.rank[passes], (reduced + gathered) * back, step.order.stages)
+    return np.asarray(gaps / step.order.microbatches)
 
 
 def _at(passage: Passage, stage: int) -> Passage:
@@ -234,7 +267,8 @@ def followed(job: Job, plan: Plan, policy: Policy) -> tuple[Job, Plan]:
     """Job and layout with the states and the optimizer of a system; WrongInput where a rule of layouts is broken so."""
     optimizer = job.optimizer if policy.optimizer is None else load.optimizer(policy.optimizer)
     kept = plan.model_copy(update={"memory": None, "recompute": "none", "full_layers": 0, "offload": policy.offload})
-    job, table = job.model_copy(update={"optimizer": optimizer}), PlanTable.of([kept])
+    frozen = {"freeze": policy.freeze} if policy.freeze else {}
+    job, table = job.model_copy(update={"optimizer": optimizer, **frozen}), PlanTable.of([kept])
     broken = broken_rules(job, table)[0]
     if broken:
         raise WrongInput([Problem(described(job, table, rule), None, stated(rule)) for rule in broken])

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 GAP: Final = 1e-6
 """Relative distance to the optimum at which the search ends."""
+FEASIBLE: Final = 1e-9
+"""What a row, or a whole number, may be off by."""
 
 
 class Silent(highspy.Highs):
@@ -34,7 +36,8 @@ def solved(cost: Array, rows: Array, low: Array, high: Array, whole: Array, most
     program.a_matrix_.start_ = np.searchsorted(row, np.arange(len(rows) + 1))
     program.a_matrix_.index_, program.a_matrix_.value_ = column, rows[row, column]
     solver = Silent()  # type: ignore[no-untyped-call]
-    for option, value in (("output_flag", False), ("threads", 1), ("mip_rel_gap", GAP)):
+    exactly = [(f"{kind}_feasibility_tolerance", FEASIBLE) for kind in ("mip", "primal")]
+    for option, value in (("output_flag", False), ("threads", 1), ("mip_rel_gap", GAP), *exactly):
         solver.setOptionValue(option, value)
     solver.passModel(program)
     solver.run()

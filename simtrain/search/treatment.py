@@ -18,8 +18,6 @@ Array = NDArray[np.float64]
 _PREFERRED: Final = 1e-6
 """What a tensor treated costs beyond its seconds, as a share of a pass: of equal plans the plainest."""
 
-TAKEN: Final = ("taken_out", "taken_back")
-
 
 @dataclass(frozen=True)
 class StageCase:
@@ -32,12 +30,18 @@ class StageCase:
     passages: tuple[Passage, ...]
     passes: tuple[float, float]
     """Seconds of a forward and of a backward pass that keeps everything."""
+    wait: float
+    """Seconds before a backward pass in which the device waits for weights or gradients: what copies take longer than
+    their passes runs beside it."""
     in_flight: float
     """Microbatches whose activations it holds at the peak."""
     room: float
     """Bytes for what comes and goes."""
     away_room: float
     """Bytes where activations wait off the device."""
+    shown: float = 1.0
+    """Share of the seconds treatment adds to passes by which a step grows: less where passes wait anyway, more where
+    rebuilding brings messages of its own."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Solution:
     tensors: dict[TensorName, Treatment]
     added: tuple[float, float]
     """To the forward and to the backward pass."""
+    stalled: float = 0.0
+    """Of these, waiting for copies."""
 
 
 def solve(case: StageCase, policy: Policy) -> Solution | None:
@@ -54,7 +60,7 @@ def solve(case: StageCase, policy: Policy) -> Solution | None:
 
     Variables: layers treated, of every tensor and kind; whether any is, which takes room for a layer rebuilt or
     widened, or for the two that travel; whether any is rebuilt, which takes time where that is done in chunks; and what
-    copies take longer than their passes. Tensors of no bytes are left alone.
+    copies take longer than their passes, and how much of that a wait hides. Tensors of no bytes are left alone.
     """
     if not case.layers or not case.size.any():
         return Solution({}, (0.0, 0.0)) if case.room >= 0 else None
@@ -68,19 +74,35 @@ def solve(case: StageCase, policy: Policy) -> Solution | None:
         treated = dict(zip(KINDS, layers[row * 3 : row * 3 + 3].tolist(), strict=True))
         if any(treated.values()):
             tensors[name] = Treatment(**treated)
-    return Solution(tensors, added(case, tensors))
+    return Solution(tensors, added(case, tensors), stalled(case, tensors))
 
 
 def added(case: StageCase, tensors: dict[TensorName, Treatment]) -> tuple[float, float]:
-    """Seconds a treatment adds to the forward and the backward pass of a microbatch, which wait for states anyway."""
+    """Seconds a treatment adds to the forward and the backward pass of a microbatch."""
+    forward, backward = (case.shown * seconds for seconds in _computed(case, tensors))
+    out, back = _stalls(case, tensors)
+    return forward + out, backward + back
+
+
+def stalled(case: StageCase, tensors: dict[TensorName, Treatment]) -> float:
+    """Seconds of a microbatch's passes in which they wait for copies."""
+    return sum(_stalls(case, tensors))
+
+
+def _computed(case: StageCase, tensors: dict[TensorName, Treatment]) -> tuple[float, float]:
     effect, layers = case.effects, _counts(tensors)
-    forward = float(summed(effect.forward, layers).sum())
-    backward = float(summed(effect.backward, layers).sum() + rebuilding(effect, layers)[0])
-    out, back = (float(seconds[0]) for seconds in copies(case.passages, summed(effect.away, layers)))
-    taken_out, taken_back = (max(float(getattr(one, name)[0]) for one in case.passages) for name in TAKEN)
-    lasts, lasts_back = case.passes[0] + forward, case.passes[1] + backward
-    stalls = max(0.0, out - max(lasts, taken_out)), max(0.0, back - max(lasts_back, taken_back))
-    return forward + stalls[0], backward + stalls[1]
+    backward = summed(effect.backward, layers).sum() + rebuilding(effect, layers)[0]
+    return float(summed(effect.forward, layers).sum()), float(backward)
+
+
+def _stalls(case: StageCase, tensors: dict[TensorName, Treatment]) -> tuple[float, float]:
+    """What copies take longer than their passes and the wait between them."""
+    moved = copies(case.passages, summed(case.effects.away, _counts(tensors)))
+    out, back = (
+        max(0.0, float(seconds[0]) - lasts - more)
+        for seconds, lasts, more in zip(moved, case.passes, _computed(case, tensors), strict=True)
+    )
+    return max(0.0, out - max(0.0, case.wait - back)), max(0.0, back - case.wait)
 
 
 def needed(case: StageCase, tensors: dict[TensorName, Treatment]) -> float:
@@ -109,20 +131,22 @@ def _binding(passages: tuple[Passage, ...]) -> list[Passage]:
 
 
 class _Program:
-    """Columns: three counts a tensor, three marks a tensor (0 or 1), whether any is rebuilt, two stalls. Rows are in
-    shares of what is held in all, and of both passes."""
+    """Columns: three counts a tensor, three marks a tensor (0 or 1), whether any is rebuilt, two stalls, and what of
+    them is hidden. Rows are in shares of what is held in all, and of both passes."""
 
     def __init__(self, case: StageCase, policy: Policy):
         self.names = [name for name in TENSORS if case.size[TENSORS.index(name)] > 0 and name in MOVED]
         at = np.array([TENSORS.index(name) for name in self.names], dtype=int)
         tensors = len(self.names)
         self.counted = 3 * tensors
-        columns = 2 * self.counted + 3
-        rebuilds, stall_out, stall_in = range(columns - 3, columns)
+        columns = 2 * self.counted + 4
+        rebuilds, stall_out, stall_in, hidden = range(columns - 4, columns)
         chosen, marked = slice(0, self.counted), slice(self.counted, 2 * self.counted)
         usable = np.array([[policy.may(name, kind) for kind in KINDS] for name in self.names], dtype=float)
-        self.most = np.concatenate([(case.layers * usable).ravel(), np.ones(self.counted + 1), [np.inf, np.inf]])
-        self.whole = np.concatenate([np.ones(2 * self.counted), np.zeros(3)])
+        passes, held = max(sum(case.passes), 1e-12), max(case.in_flight * float(case.size.sum()), 1e-12)
+        ends = [np.inf, np.inf, case.wait / passes]
+        self.most = np.concatenate([(case.layers * usable).ravel(), np.ones(self.counted + 1), ends])
+        self.whole = np.concatenate([np.ones(2 * self.counted), np.zeros(4)])
 
         def each(effect: Array) -> Array:
             """In the order of the counts; seconds of all categories together."""
@@ -132,10 +156,14 @@ class _Program:
         forward, backward, freed, away, once = map(
             each, (effect.forward, effect.backward, effect.freed, effect.away, effect.at_once)
         )
-        passes, held = max(sum(case.passes), 1e-12), max(case.in_flight * float(case.size.sum()), 1e-12)
         self.cost = np.zeros(columns)
-        self.cost[chosen] = (forward + backward) / passes + _PREFERRED / (tensors * case.layers)
-        self.cost[rebuilds], self.cost[stall_out], self.cost[stall_in] = effect.rebuilt[0] / passes, 1.0, 1.0
+        self.cost[chosen] = case.shown * (forward + backward) / passes + _PREFERRED / (tensors * case.layers)
+        self.cost[rebuilds], self.cost[stall_out], self.cost[stall_in] = (
+            case.shown * effect.rebuilt[0] / passes,
+            1.0,
+            1.0,
+        )
+        self.cost[hidden] = -1.0
         rows: list[tuple[Array, float, float]] = []
 
         def row(low: float, high: float, *parts: tuple[slice | int, Array | float]) -> None:
@@ -153,11 +181,12 @@ class _Program:
                 row(-np.inf, 0.0, (self.counted + count, 1.0), (rebuilds, -1.0))
         row(-np.inf, case.room / held - 1.0, (chosen, -case.in_flight * freed / held), (marked, once / held))
         row(-np.inf, case.away_room / held, (chosen, case.in_flight * away / held))
+        row(-np.inf, 0.0, (hidden, 1.0), (stall_out, -1.0), (stall_in, -1.0))
         for one in _binding(case.passages):
             for seconds, more, taken, stall, lasts in (
                 (one.out, forward, one.taken_out[0], stall_out, case.passes[0]),
                 (one.back, backward, one.taken_back[0], stall_in, case.passes[1]),
             ):
-                room = max(lasts - taken, 0.0) / passes
+                room = (lasts - taken) / passes
                 row(-np.inf, room, (chosen, (away * seconds - more) / passes), (stall, -1.0))
         self.rows, self.low, self.high = (np.array(part) for part in zip(*rows, strict=True))

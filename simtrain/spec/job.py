@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
 from simtrain.spec.calibration import OwnScale
+from simtrain.spec.frozen import IN_LAYERS, PARTS, Freeze, Part
 from simtrain.spec.hardware import Cluster
 from simtrain.spec.model import Model
 from simtrain.spec.precision import Optimizer, Precision
@@ -30,6 +31,22 @@ class Job(Spec):
     adapter_rank: NonNegativeInt = 0
     """Rank of the adapters trained beside a frozen model (LoRA, arXiv 2106.09685); 0: every weight is trained."""
 
+    freeze: Freeze = Field(default={})
+    """Parts of the model without gradient, and so without moments and weight-gradient products."""
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if self.freeze and self.adapter_rank:
+            raise ValueError("adapters freeze the whole model: leave freeze out")
+        partly = [part for part, share in self.freeze.items() if part not in IN_LAYERS and share not in (0, 1)]
+        if partly:
+            raise ValueError(f"there is one {partly[0]}: freeze it (1) or do not (0)")
+        if all(self.freeze.get(part, 0) == 1 for part in PARTS):
+            raise ValueError("every part is frozen: leave one to train")
+        if self.model.tied_embeddings and self.freeze.get("embedding", 0) != self.freeze.get("head", 0):
+            raise ValueError(f"embedding and head of {self.model.name} are the same weights: freeze both or neither")
+        return self
+
     @model_validator(mode="after")
     def _whole_nodes(self) -> Self:
         node = self.cluster.node.devices
@@ -41,6 +58,15 @@ class Job(Spec):
     def frozen(self) -> bool:
         """Whether adapters alone are trained."""
         return self.adapter_rank > 0
+
+    @property
+    def trains_all(self) -> bool:
+        """Whether every weight has a gradient."""
+        return not self.frozen and not any(self.freeze.values())
+
+    def trained(self, part: Part) -> float:
+        """Share of a part whose weights have a gradient."""
+        return 0.0 if self.frozen else 1.0 - self.freeze.get(part, 0.0)
 
     @property
     def node_devices(self) -> int:

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from simtrain.spec.base import Spec
+from simtrain.spec.frozen import Freeze
 from simtrain.spec.memory_plan import MADE_AGAIN, MOVED, NARROWED, MemoryPlan, Tier
 from simtrain.spec.placement import placement
 from simtrain.spec.tensors import TensorName
@@ -38,6 +39,8 @@ class Policy(Spec):
     layer_chunks: PositiveInt = 1
     offload: Annotated[str, AfterValidator(placement)] = "none"
     """States off the device, as in a plan."""
+    freeze: Freeze = Field(default={})
+    """Weights it does not train."""
     optimizer: str | None = None
     """Optimizer it needs, where its states are of other widths."""
     left_out: str | None = None

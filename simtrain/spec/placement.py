@@ -18,11 +18,11 @@ GROUPS: Final[dict[str, tuple[State, ...]]] = {"all": STATES, "optimizer": ("gra
 
 def _named(places: Sequence[int]) -> str:
     """A placement as it is written: what is not on the device, by the largest groups, `=cpu` left out alone."""
-    groups = {name: {places[STATES.index(state)] for state in states} for name, states in GROUPS.items()}
-    parts = {state: places[index] for index, state in enumerate(STATES)}
-    for name, found in groups.items():
-        if len(found) == 1:
-            parts = {state: place for state, place in parts.items() if state not in GROUPS[name]} | {name: found.pop()}
+    parts: dict[str, int] = dict(zip(STATES, places, strict=True))
+    for name, states in GROUPS.items():
+        if len({parts.get(state) for state in states}) == 1 and name not in parts:
+            place = parts[states[0]]
+            parts = {other: at for other, at in parts.items() if other not in states} | {name: place}
             break
     away = {name: place for name, place in parts.items() if place != DEVICE}
     if list(away.values()) == [CPU] and set(away) <= set(GROUPS):

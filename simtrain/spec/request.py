@@ -12,6 +12,7 @@ from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.spec import load
 from simtrain.spec.base import checked
 from simtrain.spec.catalog import model
+from simtrain.spec.frozen import PARTS, Freeze
 from simtrain.spec.hardware import Cluster
 from simtrain.spec.job import Job
 from simtrain.spec.library import names, read_toml
@@ -54,6 +55,7 @@ class Request:
     optimizer: str | None = None
     stack: str | None = None
     adapter_rank: str | None = None
+    freeze: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -116,6 +118,7 @@ class Request:
         batch = attempt(lambda: _batches(self.global_batch))
         tokens = attempt(lambda: _count("--tokens", self.tokens))
         rank = attempt(lambda: _count("--adapter-rank", self.adapter_rank))
+        freeze = attempt(lambda: _parts(self.freeze))
         default = "fp16-mixed" if cluster is not None and "bf16" not in cluster.device.peak else "bf16-mixed"
         precision = attempt(lambda: load.precision(default if self.precision is None else self.precision))
         optimizer = attempt(lambda: load.optimizer("adamw" if self.optimizer is None else self.optimizer))
@@ -141,6 +144,7 @@ class Request:
             "stack": stack,
             "tokens": tokens,
             "adapter_rank": rank or 0,
+            "freeze": freeze or {},
         }
         return checked(Job, data, "job")
 
@@ -195,6 +199,29 @@ def _count(flag: str, text: str | None) -> int | None:
     if number > LARGEST[flag]:
         raise WrongInput([Problem(flag, text, f"must be at most {LARGEST[flag]:,}")])
     return number
+
+
+def _parts(text: str | None) -> Freeze:
+    """Parts of a model and the share of each that is frozen, all of it where no share is named."""
+    found: Freeze = {}
+    problems = []
+    for written in [] if text is None else text.split(","):
+        name, equals, share = (piece.strip() for piece in written.partition("="))
+        part = next((known for known in PARTS if known == name), None)
+        try:
+            value = float(share) if equals else 1.0
+        except ValueError:
+            value = -1.0
+        if part is None:
+            problems.append(Problem("--freeze", name, "is no part of a model", nearest(name, PARTS)))
+        elif not 0 <= value <= 1:
+            rule = "must be a share from 0 to 1"
+            problems.append(Problem("--freeze", written, rule, "write it like attention=0.95,feed-forward=0.95"))
+        else:
+            found[part] = value
+    if problems:
+        raise WrongInput(problems)
+    return found
 
 
 def _batches(text: str | None) -> tuple[int, ...] | None:

@@ -36,6 +36,7 @@ def unsupported(job: Job, plan: Plan) -> list[Problem]:
         "--cp (ring)": plan.cp_ring > 1,
         "experts with tensor ranks": model.experts is not None and plan.tp > 1,
         "adapters": job.frozen,
+        "frozen weights": bool(job.freeze),
         "a memory plan": plan.memory is not None,
         "more tensor ranks than key-value heads": model.kv_heads % plan.tp > 0,
         "a vocabulary that tensor ranks do not divide": model.vocabulary % plan.tp > 0,

@@ -1,15 +1,17 @@
-"""Low-rank adapters beside frozen weights (LoRA, Hu et al., arXiv 2106.09685): what is then computed and trained.
+"""Frozen weights, and low-rank adapters beside them (LoRA, Hu et al., arXiv 2106.09685): what is computed and trained.
 
 The query, key and value projection and the output projection each get a product of two thin matrices beside them
-(section 4.2: attention weights only). Nothing else has a gradient, so no other weight-gradient product runs.
+(section 4.2: attention weights only); nothing else has a gradient then. Layers may also be frozen in part (SlimFit,
+arXiv 2305.18513): they are spread over the model, so gradients of activations pass through all of them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from simtrain.spec.frozen import Part
 from simtrain.spec.job import Job
 from simtrain.workload.op import Elementwise, GroupedMatmul, Matmul, Op, Values, both_ways
 from simtrain.workload.shard import Shard
@@ -18,9 +20,11 @@ WITH_WEIGHTS: Final = ("projection", "latent up", "loss", "routing")
 """Roles whose products have a weight as an operand; those of core attention multiply activations."""
 
 
-def needed(job: Job, ops: Iterable[Op]) -> tuple[Op, ...]:
-    """The ops that run: a frozen model computes no gradient of its weights."""
-    return tuple(op for op in ops if not (job.frozen and _weight_gradient(op)))
+def needed(job: Job, part: Part, ops: Iterable[Op]) -> tuple[Op, ...]:
+    """The ops of a part that run: frozen weights have no gradient, in as many layers as they are frozen in."""
+    share = job.trained(part)
+    weighed = (replace(op, weight=share * op.weight) if _weight_gradient(op) else op for op in ops)
+    return tuple(op for op in weighed if op.weight > 0)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 Saved bytes follow Korthikanti et al. (arXiv 2205.05198) section 4: every tensor a backward op reads, once.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
+from simtrain.spec import frozen
 from simtrain.spec.tensors import TensorName
 from simtrain.workload import adapters, passes
 from simtrain.workload.op import Attention, Block, Elementwise, Matmul, Op, Saved, Values, both_ways
@@ -19,7 +20,7 @@ is_kernel_available; recalled, not opened)."""
 Part = tuple[tuple[Op, ...], Saved]
 
 
-def _norm(shard: Shard, name: str) -> Part:
+def _norm(shard: Shard, name: Literal["attention", "feed-forward"]) -> Part:
     """The norms of half a layer and the residual connection after it, in the sequence-parallel region.
 
     A second norm of the half (after it, as in Gemma 2) saves its input only: the residual sum is what is read next.
@@ -34,7 +35,7 @@ def _norm(shard: Shard, name: str) -> Part:
         *both_ways(f"{name} norm", "norm", passes.norm(width, stack.fused_norm.value).over(norms * elements)),
         *both_ways(f"{name} residual", "residual", added.over(elements)),
     )
-    output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes * (not job.frozen)
+    output = min(norms, 1.0) * elements * job.precision.matmul_input_bytes * job.trained(name)
     entered = min(norms, 1.0) * size if name == "attention" else 0.0
     middle = norms * size - entered
     parts: dict[TensorName, Values] = {"input": entered, "middle": middle, "normed": output, "masks": mask}
@@ -92,12 +93,13 @@ def _softmax(shard: Shard, scores: Array, heads: Array) -> Elementwise:
     return Elementwise(*(np.where(fused, getattr(one, name), getattr(many, name)) for name in vars(one)))
 
 
-def _bias_gradient(shard: Shard, name: str, biased: bool, width: Array | float) -> tuple[Op, ...]:
+def _bias_gradient(shard: Shard, part: frozen.Part, name: str, biased: bool, width: Array | float) -> tuple[Op, ...]:
     """The pass over an output's gradient that sums it into its bias; adding the bias rides on other passes."""
-    if not biased or shard.job.frozen:
+    share = shard.job.trained(part)
+    if not biased or not share:
         return ()
     size = shard.tokens * width * shard.job.precision.activation_bytes
-    return (Op(f"{name} bias backward", "projection", "backward", Elementwise(size, 0.0)),)
+    return (Op(f"{name} bias backward", "projection", "backward", Elementwise(size, 0.0), share),)
 
 
 def _projections(shard: Shard) -> Part:
@@ -113,7 +115,7 @@ def _projections(shard: Shard) -> Part:
     if latent is None:
         wide = (heads + 2 * shard.kv_heads) * model.head_dim
         ops = both_ways("query key value", "projection", Matmul(tokens, wide, hidden))
-        ops += _bias_gradient(shard, "query key value", model.query_key_value_bias, wide)
+        ops += _bias_gradient(shard, "attention", "query key value", model.query_key_value_bias, wide)
         ops += shard.narrowed("query key value", shard.narrowed_tokens * hidden, tokens * wide)
         projected = tokens * wide * precision.activation_bytes
         return ops, Saved({"projected": projected}, projected * shard.job.stack.rebuilt("projection"))
@@ -161,7 +163,7 @@ def _attention(shard: Shard, fused: bool) -> Part:
         *both_ways("output", "projection", Matmul(shard.tokens, model.hidden, shard.heads * value_dim)),
         *shard.narrowed("output", joined.elements, shard.narrowed_tokens * model.hidden),
         *adapters.beside(shard, "output", joined, outside),
-        *_bias_gradient(shard, "output", model.output_bias, model.hidden),
+        *_bias_gradient(shard, "attention", "output", model.output_bias, model.hidden),
     )
     adapted = adapters.saved(shard.job, outside) + adapters.saved(shard.job, joined)
     beside = Saved({"projected": unnormed, "adapters": adapted}, unnormed * stack.rebuilt("norm"))
@@ -189,9 +191,9 @@ def _mlp(shard: Shard, ffn: int, gated: bool, name: str) -> Part:
         *both_ways(f"{name} down", "projection", Matmul(shard.tokens, job.model.hidden, local)),
         *shard.narrowed(f"{name} up", outside, halves * shard.tokens * local),
         *shard.narrowed(f"{name} down", shard.tokens * local, outside),
-        *_bias_gradient(shard, name, job.model.mlp_bias, halves * local + job.model.hidden),
+        *_bias_gradient(shard, "feed-forward", name, job.model.mlp_bias, halves * local + job.model.hidden),
     )
-    activated = shard.tokens * local * job.precision.matmul_input_bytes * (not job.frozen)
+    activated = shard.tokens * local * job.precision.matmul_input_bytes * job.trained("feed-forward")
     dropped = activated * job.stack.rebuilt("activation") + halves * between * job.stack.rebuilt("projection")
     return ops, Saved({"expanded": halves * between, "activated": activated}, dropped)
 
@@ -231,6 +233,8 @@ def layer(shard: Shard, moe: bool, fused_attention: bool) -> Block:
         parts.append((tensor.boundary(shard, "feed-forward", "projection", entered), Saved({}, 0.0)))
         parts.append(_mlp(shard, model.ffn, model.gated, "feed-forward"))
     saved = Saved.together([saved for _, saved in parts])
-    ops = adapters.needed(shard.job, (op for part, _ in parts for op in part))
+    attention, *rest = (ops for ops, _ in parts)
+    ops = adapters.needed(shard.job, "attention", attention)
+    ops += adapters.needed(shard.job, "feed-forward", (op for part in rest for op in part))
     input_size = shard.sequence_tokens * model.hidden * shard.job.precision.activation_bytes
     return Block("moe" if moe else "dense", ops, saved, input_size)

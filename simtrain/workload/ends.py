@@ -28,7 +28,7 @@ def embedding(shard: Shard) -> Block:
         Op("embedding scatter", "embedding", "forward", scattered),
         Op("embedding gather backward", "embedding", "backward", gathered),
     )
-    if shard.job.frozen:
+    if not shard.job.trained("embedding"):
         ops = tuple(op for op in ops if op.phase == "forward")
     return Block("embedding", ops, Saved({}, 0.0), np.zeros(len(plans)))
 
@@ -69,7 +69,7 @@ def head(shard: Shard) -> Block:
         Op("head reduce backward", "loss", "backward", returned),
         Op("head scatter backward", "loss", "backward", scattered),
     )
-    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * (not job.frozen)
+    output = shard.sequence_tokens * job.model.hidden * job.precision.matmul_input_bytes * job.trained("head")
     loss = logits * stack.loss_copies.value
     most, gradient = np.maximum(loss, returning), returning + head_gradient(shard)
     further = job.model.prediction_modules
@@ -78,7 +78,7 @@ def head(shard: Shard) -> Block:
         "head": (1 + further) * (size + output) + np.maximum(loss, gradient) - most,
         "loss": (1 + further) * most,
     }
-    return Block("head", adapters.needed(job, ops), Saved(kept, 0.0), size)
+    return Block("head", adapters.needed(job, "head", ops), Saved(kept, 0.0), size)
 
 
 def _joined(shard: Shard) -> tuple[Op, ...]:
@@ -94,4 +94,5 @@ def _joined(shard: Shard) -> tuple[Op, ...]:
 
 def head_gradient(shard: Shard) -> Array:
     """Bytes of the gradient of the head's weights while it is computed, beside the accumulated one."""
-    return np.asarray(shard.vocabulary * shard.job.model.hidden * shard.job.stack.head_gradient.value)
+    width = shard.job.stack.head_gradient.value * shard.job.trained("head")
+    return np.asarray(shard.vocabulary * shard.job.model.hidden * width)

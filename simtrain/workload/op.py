@@ -214,7 +214,7 @@ def waiting_elements(block: Block) -> NDArray[np.float64]:
     for op in filter(gives_weights, block.ops):
         work = op.work
         if isinstance(work, Matmul):
-            elements = elements + (np.asarray(work.m, float) + work.n) * work.k * work.batch
+            elements = elements + op.weight * (np.asarray(work.m, float) + work.n) * work.k * work.batch
         elif isinstance(work, GroupedMatmul):
-            elements = elements + (np.asarray(work.rows, float) + work.n) * work.k * work.experts
+            elements = elements + op.weight * (np.asarray(work.rows, float) + work.n) * work.k * work.experts
     return elements

@@ -238,7 +238,7 @@ def test_degrees_and_names_that_cannot_be(run: Run, trainer: str, text: str, sai
         ({"stage": 3, "offload_param": {"device": "cpu"}}, "taken as offload of all states"),
         (
             {"stage": 3, "offload_param": {"device": "nvme"}, "offload_optimizer": {"device": "nvme"}},
-            "as in host memory",
+            "offload:all=nvme",
         ),
     ],
 )

@@ -5,8 +5,7 @@ import pytest
 
 from simtrain.estimate import machine
 from simtrain.estimate.replayed import exact
-from simtrain.laws.offload import efficiency, needed_bandwidth, optimizer_intensity, state_intensity
-from simtrain.search.memory import Layout
+from simtrain.search.memory import Layout, followed
 from simtrain.spec import load
 from simtrain.spec.job import Job
 from simtrain.spec.library import names
@@ -63,14 +62,6 @@ def test_every_policy_has_a_plan(name: str) -> None:
         treated = planned.plan.memory.of(stage)
         assert always <= set(treated)
         assert all(treated[tensor].layers == 16 for tensor in always)
-
-
-def test_zero_infinity_bandwidths() -> None:
-    """arXiv 2104.07857 section 4: 70 TFLOP/s, sequence 1024: 70 GB/s for half the peak (batch 1), 1.5 TB/s for 90 % of
-    it from optimizer states (batch 2); the formulas give 68.4 and 1,230."""
-    assert needed_bandwidth(state_intensity(1024, 1), 0.5, 70e12) == pytest.approx(68.36e9, rel=1e-3)
-    assert needed_bandwidth(optimizer_intensity(1024, 2), 0.9, 70e12) == pytest.approx(1.2305e12, rel=1e-3)
-    assert efficiency(state_intensity(1024, 1), 68.359375e9, 70e12) == pytest.approx(0.5)
 
 
 def memo(sequence: int) -> Job:
@@ -169,6 +160,21 @@ def test_longest_sequence_with_full_recomputation() -> None:
     longest = 10_000 + 1_000 * (sum(fits) - 1)
     assert fits == sorted(fits, reverse=True)
     assert longest == pytest.approx(15_700, rel=0.2)
+
+
+def test_slimfit_needs_one_device_instead_of_two() -> None:
+    """BERT-base on SQuAD, batch 128, 95 % frozen, 8 bits, fits one V100 of 32 GB; without it takes two (arXiv
+    2305.18513; in full precision, which it does not state). Memory falls by up to 3.1 times. A head of two columns
+    stands for the two scores of a span; the embedding (23 million weights) is as small."""
+    asked_ = asked("gpt-3-175b", "dgx-2", 1, 384, 128, precision="fp32", stack="megatron-deepspeed")
+    shape = gpt(asked_, 12, 768, 12).model.model_copy(update={"vocabulary": 2, "tied_embeddings": False})
+    whole, plan = asked_.model_copy(update={"model": shape}), Plan(micro_batch=128, global_batch=128)
+    kept = Layout(whole, plan, machine(whole)).peak
+    job, plan = followed(whole, plan, load.policy("slimfit"))
+    found = Layout(job, plan, machine(job)).planned(NO_CAP, load.policy("slimfit"))
+    assert found is not None
+    assert found.peak <= 32 * GIB < kept <= 64 * GIB
+    assert 2.2 <= kept / found.peak <= 3.2
 
 
 def test_a_policy_keeps_its_word() -> None:

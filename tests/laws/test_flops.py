@@ -21,7 +21,7 @@ def test_megatron_formula(layers: int, hidden: int, sequence: int, vocabulary: i
 def test_frozen_weights_lose_their_gradient_only(weights: int, width: int, sequence: int) -> None:
     """4 N s for 6 N s: what Megatron-Bridge counts in a LoRA step (sources.json); attention is unchanged."""
     trained = training_flops(weights, width, sequence, causal=True)
-    frozen = training_flops(weights, width, sequence, causal=True, frozen=True)
+    frozen = training_flops(weights, width, sequence, causal=True, frozen=weights)
     assert trained - frozen == pytest.approx(2 * weights * sequence)
 
 

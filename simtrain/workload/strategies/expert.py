@@ -69,7 +69,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
         Op("tokens restored", "routing", "forward", restore),
         Op("tokens restored backward", "routing", "backward", restore),
     )
-    read_again = not shard.job.frozen
+    read_again = shard.job.trained("feed-forward")
     inputs = copies * model.hidden * precision.matmul_input_bytes * read_again
     between = halves * copies * ffn * stack.expanded_bytes(width)
     activated = copies * ffn * precision.matmul_input_bytes * read_again

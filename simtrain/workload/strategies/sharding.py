@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.laws.states import SHARDED_FROM, held_bytes
+from simtrain.spec.frozen import Part
 from simtrain.spec.job import Job
 from simtrain.spec.placement import CPU, NVME, State
 from simtrain.spec.plan import PlanTable
@@ -26,7 +27,9 @@ class Holding:
 
     parameters: Stages
     trained: Stages
-    """Of these, or beside them where they are frozen, parameters with a gradient."""
+    """Of these, or adapters beside them, parameters with a gradient."""
+    frozen: Stages
+    """Of these, parameters without one."""
     shards: NDArray[np.float64]
     """Ranks a sharded state is spread over."""
     replicas: NDArray[np.float64]
@@ -87,9 +90,20 @@ def holdings(job: Job, plans: PlanTable, layout: Layout) -> tuple[Holding, Holdi
     trained = (dense, expert)
     if job.frozen:
         trained = (layout.layers * (trained_in_layer(job) / tp), np.zeros_like(expert))
+    elif not job.trains_all:
+        attention = layout.layers * (layer - counts.layer_norms / 2)
+        first, last = ends(job, plans, layout)
+        forward = dense - first - last - attention
+        parts: dict[Part, Stages] = {"attention": attention, "feed-forward": forward, "embedding": first, "head": last}
+        trained = (
+            sum((job.trained(part) * held for part, held in parts.items()), np.zeros_like(dense)),
+            job.trained("feed-forward") * expert,
+        )
+    still = (dense, expert) if job.frozen else (dense - trained[0], expert - trained[1])
+    ranks = (plans.etp * plans.ep).astype(float)
     return (
-        Holding(dense, trained[0], shards, group / shards, tp.astype(float)),
-        Holding(expert, trained[1], expert_shards, folded / expert_shards, (plans.etp * plans.ep).astype(float)),
+        Holding(dense, trained[0], still[0], shards, group / shards, tp.astype(float)),
+        Holding(expert, trained[1], still[1], expert_shards, folded / expert_shards, ranks),
     )
 
 
@@ -112,9 +126,8 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
 
     def bytes_of(state: str, width: float | Stages) -> Stages:
         first = SHARDED_FROM[state]
-        of_dense, of_expert = (kind.parameters if state == "weights" else kind.trained for kind in (dense, expert))
-        return held_bytes(of_dense, width, plans.zero, first, dense.shards) + held_bytes(
-            of_expert, width, plans.zero, first, expert.shards
+        return held_bytes(dense.trained, width, plans.zero, first, dense.shards) + held_bytes(
+            expert.trained, width, plans.zero, first, expert.shards
         )
 
     parameters_held = dense.parameters + expert.parameters
@@ -125,16 +138,16 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
     working = np.where(
         plans.zero == 3, layer * (whole_layers * weight + gradient) + np.maximum(first, last) * (weight + gradient), 0.0
     )
-    copies = precision.gathered_weight_bytes if job.frozen else precision.weight_bytes
     trained = dense.trained + expert.trained
     whole = kept_whole(job, plans)
     copied = trained * job.stack.reduction_copy.value * ((plans.dp * plans.cp > 1) & (plans.zero < 2))
     reduced = max(job.stack.reduction_bytes.value, gradient)
-    single = job.stack.single_copy.value and precision.master_bytes > 0 and not job.frozen
-    weights = bytes_of("weights", 0.0 if single else copies)
+    single = job.stack.single_copy.value and precision.master_bytes > 0
+    widths = precision.gathered_weight_bytes, 0.0 if single else precision.weight_bytes
+    weights = _held(plans, dense, *widths) + _held(plans, expert, *widths)
     gradients = np.where(whole, trained * reduced, bytes_of("gradients", gradient_bytes(job)) + copied)
     kept: dict[State, float] = {"master": precision.master_bytes, "moments": job.optimizer.moment_bytes}
-    stays = sum(width * ~leaves(plans, state) for state, width in kept.items())
+    stays = np.sum([width * ~leaves(plans, state) for state, width in kept.items()], axis=0)
     whole_states: dict[State, Stages] = {
         "weights": weights,
         "gradients": gradients,
@@ -155,6 +168,15 @@ def states(job: Job, plans: PlanTable, layout: Layout) -> States:
         dense=dense,
         expert=expert,
     )
+
+
+def _held(plans: PlanTable, kind: Holding, frozen: float, trained: float) -> Stages:
+    """Bytes of one kind's weights, of so many bytes each."""
+    parts = ((kind.frozen, frozen), (kind.parameters - kind.frozen, trained))
+    of_frozen, of_trained = (
+        held_bytes(part, width, plans.zero, SHARDED_FROM["weights"], kind.shards) for part, width in parts
+    )
+    return of_frozen + of_trained
 
 
 def kept_whole(job: Job, plans: PlanTable) -> NDArray[np.bool_]:

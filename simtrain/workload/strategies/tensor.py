@@ -24,7 +24,8 @@ def boundary(shard: Shard, name: str, role: Role, entered: int = 1) -> tuple[Op,
     whole = (plans.sp == 0) & (plans.tp > 1)
 
     precision = shard.job.precision
-    needed = 1.0 * (shard.job.stack.messages.gathered_again.value and not shard.job.frozen)
+    trained = shard.job.trained("attention" if name == "attention" else "feed-forward")
+    needed = shard.job.stack.messages.gathered_again.value * trained
     narrowed = (precision.tensor_gather_bytes or precision.matmul_input_bytes) / precision.activation_bytes
 
     def send(collective: Collective, times: Values, hidden: bool = False) -> Message:

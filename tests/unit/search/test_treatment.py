@@ -52,6 +52,7 @@ def case(seed: int, layers: int, used: tuple[TensorName, ...] = TENSORS, room: f
         effects=effects(of, 1 + 2 * (seed % 7 == 6)),
         passages=of.passages,
         passes=(float(again.sum()), 2 * float(again.sum())),
+        wait=draw.uniform(0.0, 0.2) * float(again.sum()),
         in_flight=in_flight,
         room=room * in_flight * float(size.sum()),
         away_room=draw.uniform(0.0, 1.0) * in_flight * float(size.sum()),
