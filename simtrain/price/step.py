@@ -75,7 +75,8 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         if messages.by_block.value:
             added = held_bytes(added, 1.0, plans.zero, SHARDED_FROM["gradients"], kind.shards)
             added *= 1 - 1 / np.maximum(plans.microbatches, 1)
-        accumulation += _pass(machine, added)
+        cast = kind.trained * job.stack.cast_bytes.value * (job.precision.weight_bytes < job.precision.master_bytes)
+        accumulation += _pass(machine, added + np.where(leaves(plans), 0.0, cast))
     return SyncTime(reduction, gather, update, accumulation, _tied(job, machine, plans, wire))
 
 
