@@ -23,7 +23,8 @@ class Sensors:
             return
         if self._asked("nvmlInit_v2"):
             handle = ctypes.c_void_p()
-            if self._asked("nvmlDeviceGetHandleByUUID", f"GPU-{uuid}".encode(), ctypes.byref(handle)):
+            name = str(uuid) if str(uuid).startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+            if self._asked("nvmlDeviceGetHandleByUUID", name.encode(), ctypes.byref(handle)):
                 self.handle = handle
 
     def _asked(self, name, *arguments):

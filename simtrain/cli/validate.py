@@ -62,7 +62,7 @@ def validate(
     from simtrain.errors import Problem, WrongInput
     from simtrain.validation import compare, launch, predict, runs, worker
     from simtrain.validation import slurm as cluster
-    from simtrain.views.validation import print_record, record
+    from simtrain.views.validation import predicted, print_record, record
 
     problems = [
         Problem(flag, text, "must be a whole number of at least " + lowest)
@@ -111,7 +111,7 @@ def validate(
         else:
             shown = launch.written(launch.torchrun("run", ranks, runs.arguments(wanted, out)), launch.environment())
         if as_json:
-            print_json({"format_version": 1, "would_run": shown, "predicted_step_time_s": prediction.step_time})
+            print_json({"format_version": 1, "would_run": shown} | predicted(prediction))
         else:
             typer.echo(shown)
         return

@@ -15,6 +15,7 @@ from simtrain.spec.plan import PlanTable
 from simtrain.workload.buckets import buckets
 from simtrain.workload.parameters import parameters
 from simtrain.workload.program import Program, StatePart
+from simtrain.workload.strategies.offload import updated_away
 from simtrain.workload.strategies.pipeline import Stages
 from simtrain.workload.strategies.sharding import Holding, reduced_late, update_bytes, updated, wire_bytes
 
@@ -71,7 +72,8 @@ def sync_time(job: Job, machine: Machine, part: StatePart) -> SyncTime:
         if messages.by_block.value:
             added = held_bytes(added, 1.0, plans.zero, SHARDED_FROM["gradients"], kind.shards)
             added *= 1 - 1 / np.maximum(plans.microbatches, 1)
-        accumulation += _pass(machine, added)
+        cast = kind.trained * job.stack.cast_bytes.value * (job.precision.weight_bytes < job.precision.master_bytes)
+        accumulation += _pass(machine, added + np.where(updated_away(job, plans), 0.0, cast))
     return SyncTime(reduction, gather, update, accumulation, moved[0] + moved[1], _tied(job, machine, plans, wire))
 
 

@@ -124,6 +124,8 @@ class Stack(Spec):
     """Bytes of a gradient element on the wire."""
     accumulation_bytes: Fact[Annotated[float, Field(ge=0)]]
     """Traffic per parameter of adding a microbatch's gradient to the accumulated one outside the matrix multiply."""
+    cast_bytes: Fact[Annotated[float, Field(ge=0)]] = usual(0.0)
+    """Traffic per parameter of casting a weight as a microbatch reads it, and its gradient back; none in 32 bits."""
     update_bytes: Fact[Annotated[float, Field(ge=0)]]
     """Traffic per parameter around the update: unscaling, norm, clipping, zeroing, copies back."""
     vocabulary_padding: Fact[Literal["always", "when split", "never"]]

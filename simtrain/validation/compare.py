@@ -17,11 +17,11 @@ OPERATORS: Final = (
         r"nccl|c10d|gloo|wait_tensor|FSDP::(all_gather|post_backward_reduce|.*wait)|all_?reduce|ProcessGroup",
     ),
     ("optimizer", r"adam|multi_tensor_apply"),
-    ("attention", r"scaled_dot_product|flash|fmha|attention"),
+    ("attention", r"scaled_dot_product|flash|fmha|sdpa|attention|dot_do_o"),
     ("matmul", r"aten::(mm|bmm|addmm|_scaled_mm)$|gemm|cutlass|cublas|nvjet|xmma"),
     (
         "elementwise",
-        r"elementwise|reduce_kernel|norm|softmax|CatArray|indexing|scatter_gather|"
+        r"elementwise|reduce_kernel|norm|GammaBeta|softmax|CatArray|index|scatter|gather|embedding|compute_grad_weight|"
         r"aten::(add|mul|div|sub|neg|silu|gelu|sigmoid|exp|log|pow|rsqrt|mean|sum|amax|cat|copy|gather|index|embedding)",
     ),
 )
@@ -62,14 +62,14 @@ def grouped(operators: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def reference(job: Job, ranks: list[dict[str, Any]]) -> list[Row]:
-    """The product ranks timed after every step, beside the profile's: whether the machine is what was measured."""
+    """The product ranks timed around the steps, beside the profile's: whether the machine is what was measured."""
     found = [rank["reference"] for rank in ranks if rank.get("reference", {}).get("times_s")]
     if not found or found[0]["dtype"] not in job.cluster.device.peak:
         return []
     m, n, k = (np.array([float(found[0][name])]) for name in "mnk")
     predicted = kernels.matmul(profile(job.cluster.device), found[0]["dtype"], m, n, k, np.ones(1)).seconds
     measured = float(np.median([second for one in found for second in one["times_s"]]))
-    return [Row("reference product", "s", float(predicted[0]), measured, "timed after every step")]
+    return [Row("reference product", "s", float(predicted[0]), measured, "timed before and after the steps")]
 
 
 def compared(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
@@ -119,6 +119,8 @@ def _memory(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
         Row("optimizer states", "B", prediction.memory["optimizer"], float(max(r["optimizer_bytes"] for r in held))),
     ]
     if all("peak_reserved_bytes" in rank for rank in held):
+        allocated = float(max(rank["peak_allocated_bytes"] for rank in held))
+        rows.append(Row("allocated", "B", tensors, allocated))
         reserved = float(max(rank["peak_reserved_bytes"] for rank in held))
         rows.append(Row("reserved", "B", tensors + prediction.memory["fragmentation"], reserved))
     return rows

@@ -28,6 +28,8 @@ PASSES: Final = {
     "activation": passes.activation(4.0, True, False),
 }
 """What the measured element-wise steps move, in fp32."""
+FUSED: Final = {"norm": passes.norm(4.0, True)}
+"""On GPUs: PyTorch's rms_norm is one kernel there since 2.8."""
 FRESH: Final = (("norm", 2), ("residual", 2), ("activation", 3))
 """How often a layer runs each, an activation over a feed-forward about three times as wide as the hidden state."""
 ARCHITECTURES: Final = {7: "volta", 8: "ampere", 9: "hopper", 10: "blackwell", 12: "blackwell"}
@@ -184,7 +186,7 @@ def _memory(folder: Path, device: dict[str, Any]) -> tuple[float, float]:
     largest = max(float(n) for n in table["elements"][table["name"] == "norm"])
     for name, times in FRESH:
         row = where(table, (table["name"] == name) & (table["elements"] == largest))
-        step = PASSES[name]
+        step = (PASSES if device["architecture"] == "cpu" else PASSES | FUSED)[name]
         moved += times * float(row["elements"][0]) * width * (step.forward + step.backward)
         took = float(row["time_s"][0] + row["backward_s"][0])
         seconds += times * max(took - start * (step.kernels + step.backward_kernels), 0.5 * took)

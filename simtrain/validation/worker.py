@@ -1,17 +1,35 @@
 """What the validation worker (validate/run) runs, and the stack that describes it."""
 
 from simtrain.errors import Problem
+from simtrain.price.profile import FOLDER
+from simtrain.price.tables import columns
 from simtrain.search.layout import described, stated
 from simtrain.search.space import broken_rules
 from simtrain.spec import load
+from simtrain.spec.base import Duration, Evidence, Fact
 from simtrain.spec.job import Job
+from simtrain.spec.library import path_of
 from simtrain.spec.plan import Plan, PlanTable
+from simtrain.validation.own_profile import RECORDED
 
 
 def worker_job(job: Job) -> Job:
-    """The job with the stack that describes the validation worker on its device."""
-    stack = "torch-plain-gloo" if job.cluster.device.architecture == "cpu" else "torch-plain"
-    return job.model_copy(update={"stack": load.stack(stack)})
+    """The job with the stack that describes the validation worker on its device.
+
+    A GPU's host launches as fast as it was measured to, where it was (launch.csv of the device's own profile).
+    """
+    device = job.cluster.device
+    if device.architecture == "cpu":
+        return job.model_copy(update={"stack": load.stack("torch-plain-gloo")})
+    stack = load.stack("torch-plain")
+    path = path_of(FOLDER, device.profile or device.name, "launch.csv")
+    if path.is_file():
+        table = columns(path)
+        seconds = table["time_s"][table["name"] == RECORDED]
+        if len(seconds):
+            launch = Fact[Duration](value=f"{float(seconds[0])!r} s", source=str(path), evidence=Evidence.MEASURED_HERE)
+            stack = stack.model_copy(update={"launch": launch})
+    return job.model_copy(update={"stack": stack})
 
 
 def unsupported(job: Job, plan: Plan) -> list[Problem]:

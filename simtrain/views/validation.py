@@ -34,13 +34,23 @@ def record(
         "job": job.model_dump(mode="json"),
         "plan": plan.model_dump(mode="json"),
         "slice_stage": stage,
-        "predicted_step_time_s": prediction.step_time,
-        "predicted_memory_by_class_bytes": prediction.memory,
+        **predicted(prediction),
         "terms": [
             {"name": row.name, "unit": row.unit, "predicted": row.predicted, "measured": row.measured, "note": row.note}
             for row in rows
         ],
         "ranks": ranks,
+    }
+
+
+def predicted(prediction: Prediction) -> dict[str, Any]:
+    """What is said of a run before it."""
+    return {
+        "predicted_step_time_s": prediction.step_time,
+        "predicted_terms_s": prediction.seconds,
+        "predicted_memory_by_class_bytes": prediction.memory,
+        "predicted_energy_j": prediction.joules,
+        "predicted_energy_evidence": prediction.joules_evidence,
     }
 
 

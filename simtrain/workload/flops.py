@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from simtrain.laws.flops import training_flops
 from simtrain.spec.frozen import Freeze, Part
 from simtrain.spec.model import Model
 from simtrain.workload.parameters import parameters

@@ -1,7 +1,8 @@
 """Run under torchrun: a rank that says it started and waits."""
 
+import sys
 import time
 
 if __name__ == "__main__":
-    print("started", flush=True)
+    sys.stdout.write("started\n")
     time.sleep(120)

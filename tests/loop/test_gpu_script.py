@@ -1,5 +1,6 @@
 """`make gpu` with the processor in place of a GPU: what has a result, and what is tried again."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from loop_fixtures import Planned
 
 from simtrain.spec.library import path_of
+from simtrain.spec.request import Request
 
 
 def gpu(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -23,6 +25,18 @@ def test_without_a_gpu_nothing_is_recorded(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "torch sees no CUDA device here" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_large_plans_are_made_for_ones_own_device(
+    profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what their slices take tells the rates of that device."""
+    monkeypatch.syspath_prepend(str(path_of("validate") / "gpu"))
+    path = importlib.import_module("write_plans").large(profile / "cluster.toml", tmp_path)
+    job = Request(model="llama-3-70b", cluster=str(path), gpus="512", seq="8192", global_batch="64").job()
+    assert job.cluster.device.profile == str(profile.resolve())
+    assert job.devices == 512
+    sys.modules.pop("write_plans")
 
 
 def test_what_fell_or_was_cut_is_tried_again(planned: Planned, tmp_path: Path) -> None:

@@ -107,16 +107,16 @@ def test_records_refit_the_device(trained: Trained, tmp_path: Path, profile: Pat
 OPERATORS = {"matmul": "aten::mm", "attention": "flash_fwd", "elementwise": "aten::mul", "communication": "nccl"}
 
 
-def as_if(planned: Planned, step: float, **times: float) -> refit.Record:
+def as_if(planned: Planned, step: float, stage: int | None = None, **times: float) -> refit.Record:
     """A record whose terms took so many times what is predicted, and whose step `step` times."""
     job, plan, _ = planned(tp="2", sp=True)
-    prediction = predict.predict(job, plan)
+    prediction = predict.predict(job, plan) if stage is None else predict.predict_slice(job, plan, stage)
     operators = [
         {"name": operator, "time_s": prediction.seconds[name] * times.get(name, 1.0)}
         for name, operator in OPERATORS.items()
     ]
     rank = {"rank": 0, "stage": 0, "step_times_s": [prediction.step_time * step], "operators": operators}
-    return refit.Record("as if", job, plan, None, [rank])
+    return refit.Record("as if", job, plan, stage, [rank])
 
 
 def test_a_refit_finds_the_rates_again(planned: Planned, profile: Path) -> None:
@@ -133,6 +133,13 @@ def test_a_refit_finds_the_rates_again(planned: Planned, profile: Path) -> None:
     assert (profile / "rates.toml").read_bytes() == kept
     (profile / "rates.toml").unlink()
     device_rates.cache_clear()
+
+
+def test_a_slice_enters_the_refit(planned: Planned) -> None:
+    record = as_if(planned, 1.5, stage=0, matmul=2.0)
+    (found,) = refit.refit([record], write=False)
+    assert found.after.matmul.value == pytest.approx(found.before.matmul.value / 2, rel=1e-3)
+    assert found.better
 
 
 def test_a_refit_that_predicts_steps_worse_is_not_kept(planned: Planned, profile: Path) -> None:

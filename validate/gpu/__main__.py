@@ -28,6 +28,7 @@ def main():
     read.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     read.add_argument("--plans", type=pathlib.Path, default=HERE / "plans")
     read.add_argument("--out", type=pathlib.Path, default=HERE.parent / "records" / "gpu")
+    read.add_argument("--profile", action="store_true", help="that alone, so that predictions can be made of it")
     read.add_argument("--minutes", type=float, default=8.5)
     read.add_argument("--steps", type=int, default=10)
     asked = read.parse_args()
@@ -35,7 +36,7 @@ def main():
         sys.exit(unready(asked.device))
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     end = time.monotonic() + 60 * asked.minutes
-    todo = [part for part in parts(asked) if not part[2].exists()]
+    todo = [part for part in parts(asked)[: 1 if asked.profile else None] if not part[2].exists()]
     for name, command, result, longest in todo:
         if time.monotonic() + longest > end and longest < 60 * asked.minutes:
             print(f"time is over before {name}")

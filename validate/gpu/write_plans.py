@@ -4,19 +4,28 @@ One GPU: 125M to 3.4B dense and a mixture of experts, micro batch 1 to 8, sequen
 selective and full, with and without states in host memory (16 bytes a weight: more than 3.4B leaves little of 128 GiB);
 then one rank's share of three large plans. One GPU has no peers: sharded states (FSDP) are not among them.
 
-`--cluster here/cluster.toml --out FOLDER` writes the plans of one GPU for a device of one's own, to predict them from
-its profile; large plans need a cluster that holds them.
+`--cluster here/cluster.toml --out FOLDER` writes them for a device of one's own, the large ones on FOLDER/large.toml, a
+cluster of DGX H100 nodes with that device; and, beside each, what is predicted of it (FOLDER/predicted/NAME.json).
+Predictions are made and committed before the runs:
+
+    1. on the machine with the GPU: `python3 validate/gpu --profile`; its OUT/profile is brought here
+    2. here: `simtrain measure --from OUT/profile --out profiles/devices/NAME`, then this script with its cluster.toml;
+       profile, plans and predictions are committed
+    3. on the machine with the GPU: `python3 validate/gpu --plans FOLDER` until nothing is left
+    4. here: `simtrain validate FOLDER/NAME.json --record OUT/runs/NAME.json` (slices with `--slice 0`), for each
 """
 
 import argparse
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODELS = HERE / "models"
+HARDWARE = tuple(HERE.parents[1] / "hardware" / kind / "dgx-h100.toml" for kind in ("clusters", "nodes"))
 ONE = "CLUSTER --gpus 1 --stack torch-plain"
-BIG = "dgx-h100 --stack torch-plain --sp"
+BIG = "LARGE --stack torch-plain --sp"
 PLANS = {
     "01-125m-seq1k-mb8": f"125m {ONE} --seq 1024 --micro-batch 8 --global-batch 16",
     "02-125m-seq4k-mb2": f"125m {ONE} --seq 4096 --micro-batch 2 --global-batch 8",
@@ -43,21 +52,47 @@ CODE = "from simtrain.cli.main import main; main()"
 def main():
     """One plan file a line of PLANS; one that does not fit is written too, to see it run out of memory."""
     read = argparse.ArgumentParser(prog="write_plans", description=__doc__)
-    read.add_argument("--cluster", help="of the plans of one GPU; dgx-h100 if not given")
+    read.add_argument("--cluster", type=pathlib.Path, help="of the plans; dgx-h100 if not given")
     read.add_argument("--out", type=pathlib.Path, default=HERE / "plans")
     asked = read.parse_args()
     asked.out.mkdir(exist_ok=True, parents=True)
+    clusters = dict.fromkeys(("CLUSTER", "LARGE"), "dgx-h100")
+    if asked.cluster:
+        clusters = {"CLUSTER": str(asked.cluster), "LARGE": str(large(asked.cluster, asked.out))}
+        (asked.out / "predicted").mkdir(exist_ok=True)
     for name, words in PLANS.items():
-        if asked.cluster and "CLUSTER" not in words:
-            continue
         model, cluster, *rest = words.split()
-        own = MODELS / f"{model}.toml"
-        cluster = cluster.replace("CLUSTER", asked.cluster or "dgx-h100")
-        command = [sys.executable, "-c", CODE, "simulate", str(own) if own.exists() else model, cluster, *rest]
-        done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
-        if done.returncode == 2:
-            sys.exit(f"{name}: {done.stderr}")
-        (asked.out / f"{name}.json").write_text(done.stdout, encoding="utf-8")
+        own, path = MODELS / f"{model}.toml", asked.out / f"{name}.json"
+        path.write_text(
+            simtrain("simulate", str(own) if own.exists() else model, clusters[cluster], *rest, "--json"),
+            encoding="utf-8",
+        )
+        if asked.cluster:
+            stage = ["--slice", "0"] if name.startswith("slice") else []
+            predicted = simtrain("validate", str(path), *stage, "--dry-run", "--json")
+            (asked.out / "predicted" / f"{name}.json").write_text(predicted, encoding="utf-8")
+
+
+def large(own, folder):
+    """A cluster of 128 DGX H100 nodes with the device of `own`, a cluster file."""
+    import tomli_w
+
+    described = tomllib.loads(own.read_text(encoding="utf-8"))
+    device = described["device"] | {"profile": str((own.parent / described["device"]["profile"]).resolve())}
+    whole, node = (tomllib.loads(path.read_text(encoding="utf-8")) for path in HARDWARE)
+    del node["device"]
+    path = folder / "large.toml"
+    described = whole | {"name": "large", "nodes": 128, "device": device, "node": node}
+    path.write_text(tomli_w.dumps(described), encoding="utf-8")
+    return path
+
+
+def simtrain(*words):
+    """What it prints; a plan that does not fit is an answer, too."""
+    done = subprocess.run([sys.executable, "-c", CODE, *words], capture_output=True, text=True, check=False)
+    if done.returncode == 2:
+        sys.exit(f"{' '.join(words)}: {done.stderr}")
+    return done.stdout
 
 
 if __name__ == "__main__":

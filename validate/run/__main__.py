@@ -9,6 +9,7 @@ import gc
 import json
 import math
 import pathlib
+import re
 import statistics
 import sys
 import time
@@ -28,6 +29,8 @@ WARM_UP = 3
 PROFILED = 2
 ENERGY_WINDOW = 3.0
 """Seconds of steps whose energy is read; counters are renewed some ten times a second."""
+NO_MEMORY = r"out of memory|ALLOC_FAILED|can't allocate memory"
+"""What libraries and torch's allocator of host memory say in errors of no class of their own."""
 OUT_OF_MEMORY, FAILED = 17, 18
 """Exit codes a launcher can tell apart."""
 
@@ -76,12 +79,12 @@ def main():
             machine.join()
         run(job, plan, machine, asked, record, keep)
         record["status"] = "ok"
-    except torch.OutOfMemoryError as error:
-        code, record["status"], record["why"] = OUT_OF_MEMORY, "out of memory", str(error).splitlines()[0]
     except Exception as error:  # the record says what ended the run, whatever it was
         code, record["status"], record["why"] = FAILED, "failed", f"{type(error).__name__}: {error}"
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or re.search(NO_MEMORY, str(error)):
+            code, record["status"], record["why"] = OUT_OF_MEMORY, "out of memory", str(error).splitlines()[0]
         traceback.print_exc()
-    if machine.kind == "cuda":
+    if machine.kind == "cuda" and "peak_allocated_bytes" not in record.get("memory", {}):
         record["memory"] = record.get("memory", {}) | allocator()
     keep()
     if code:
@@ -97,6 +100,9 @@ def main():
 def run(job, plan, machine, asked, record, keep):
     """Warm up, watch a step, time the steps, profile two; `keep` writes what the record has, after every step."""
     torch.manual_seed(0)
+    reference(machine, record)
+    if machine.kind == "cuda":
+        torch.cuda.empty_cache()
     training = Training(job, plan, machine, asked.slice is not None, asked.slice or 0)
     record["stage"] = training.mesh.place["pp"]
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if machine.rank == 0 else (lambda text: None)
@@ -107,7 +113,6 @@ def run(job, plan, machine, asked, record, keep):
     watched(training, machine, record)
     keep()
     say("watched a step")
-    product = reference(machine, record)
     if machine.kind == "cuda":
         torch.cuda.reset_peak_memory_stats()
     gc.collect()
@@ -119,21 +124,30 @@ def run(job, plan, machine, asked, record, keep):
         record["held_off_s"].append(held_off() - held)
         record["host_times_s"].append(time.process_time() - busy)
         record["step_times_s"].append(time.perf_counter() - start)
-        record["reference"]["times_s"].append(product())
         note(record, loss)
         keep()
         say(f"step {number + 1} of {asked.steps}: {record['step_times_s'][-1]:.4g} s")
     done = WARM_UP + asked.steps
     done += counted(training, machine, record, done)
-    profiled(training, machine, asked, record, done)
+    if machine.kind == "cuda":
+        record["memory"] |= allocator()
+    try:
+        profiled(training, machine, asked, record, done)
+    except RuntimeError as error:  # a profiler that may not trace costs the operators, not the run
+        record["operators_why"] = str(error).splitlines()[0]
+    reference(machine, record)
 
 
 def reference(machine, record):
-    """A call that times one product of a layer's size; whoever compares sees whether the machine is as measured."""
+    """Time one product of a layer's size: whoever compares sees whether the machine is what was measured.
+
+    Before the model is built and after the last step, as it needs memory of its own.
+    """
     half, m, n, k = ("fp32", 1024, 256, 256) if machine.kind == "cpu" else ("bf16", 2048, 2048, 2048)
     pairs = Operands(machine, half, (m + n) * k).pairs((m, k), (n, k))
-    record["reference"] = {"dtype": half, "m": m, "n": n, "k": k, "times_s": []}
-    return lambda: machine.seconds(lambda: torch.nn.functional.linear(*next(pairs)), batches=3, calls=5)[0]
+    found = record.setdefault("reference", {"dtype": half, "m": m, "n": n, "k": k, "times_s": []})
+    median, _, _ = machine.seconds(lambda: torch.nn.functional.linear(*next(pairs)), batches=5, calls=5)
+    found["times_s"].append(median)
 
 
 def counted(training, machine, record, first):

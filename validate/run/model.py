@@ -36,11 +36,15 @@ class Shape:
                 own = [length // mesh.tp if place == dim else length for place, length in enumerate(shape)]
                 parts.append(torch.ones(own, **kind) if len(own) == 1 else torch.randn(own, **kind) * DEVIATION)
             return nn.Parameter(torch.cat(parts))
+        device = mesh.machine.device
         for name, shape, dim in pieces:
-            seed = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-            value = torch.ones(shape) if len(shape) == 1 else torch.randn(shape, generator=seed) * DEVIATION
-            parts.append(value if dim is None else value.chunk(mesh.tp, dim)[mesh.place["tp"]])
-        local = torch.cat(parts).to(self.mesh.machine.device, self.stored).contiguous()
+            seed = torch.Generator(device).manual_seed(zlib.crc32(name.encode()))
+            if len(shape) == 1:
+                value = torch.ones(shape, device=device)
+            else:
+                value = torch.randn(shape, generator=seed, device=device) * DEVIATION
+            parts.append((value if dim is None else value.chunk(mesh.tp, dim)[mesh.place["tp"]]).to(self.stored))
+        local = torch.cat(parts).contiguous()
         if mesh.sends(mesh.tp):
             where = Replicate() if cut is None else Shard(cut)
             local = DTensor.from_local(local, mesh.whole["tp"], [where], run_check=False)

@@ -103,7 +103,10 @@ def sum_norms(chunks, mesh):
 
 
 class Update:
-    """AdamW on the device or, with the states in host memory, by the host."""
+    """AdamW on the device or, with the states in host memory, by the host.
+
+    Gradients and weights travel in the weights' own format, through pinned memory.
+    """
 
     def __init__(self, weights, on_host):
         self.weights = list(weights)
@@ -112,6 +115,7 @@ class Update:
             pinned = torch.cuda.is_available()
             copies = [weight.detach().to("cpu", torch.float32) for weight in self.weights]
             self.host = [torch.nn.Parameter(copy.pin_memory() if pinned else copy) for copy in copies]
+            self.sent = [torch.empty_like(weight, device="cpu", pin_memory=pinned) for weight in self.weights]
             for copy in self.host:
                 copy.grad = torch.empty_like(copy)
         self.adam = torch.optim.AdamW(self.host or self.weights, lr=1e-3, fused=True)
@@ -119,16 +123,19 @@ class Update:
     def step(self):
         """One update; gradients are given up."""
         if self.host is not None:
-            for copy, weight in zip(self.host, self.weights):
-                copy.grad.copy_(weight.grad, non_blocking=True)
-                weight.grad = None
+            for sent, weight in zip(self.sent, self.weights):
+                sent.copy_(weight.grad, non_blocking=True)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
+            for copy, sent, weight in zip(self.host, self.sent, self.weights):
+                copy.grad.copy_(sent)
+                weight.grad = None
         self.adam.step()
         if self.host is not None:
             with torch.no_grad():
-                for copy, weight in zip(self.host, self.weights):
-                    weight.copy_(copy, non_blocking=True)
+                for copy, sent, weight in zip(self.host, self.sent, self.weights):
+                    sent.copy_(copy)
+                    weight.copy_(sent, non_blocking=True)
             return
         self.adam.zero_grad(set_to_none=True)
 

@@ -31,7 +31,7 @@ class Training:
         self.sequence, self.batch = job["sequence"], plan["micro_batch"]
         self.microbatches = plan["global_batch"] // (plan["dp"] * plan["micro_batch"])
         self.sharded = plan["zero"] > 0 and not alone
-        self.loss, self.chunks = loss_of(self.mesh), []
+        self.loss, self.chunks, self.drawn = loss_of(self.mesh), [], {}
         positions = plan["pp"] * plan["vpp"]
         divided = layers_of(job["model"]["layers"], positions)
         self.where = [self._position(chunk) for chunk in range(plan["vpp"])]
@@ -83,15 +83,20 @@ class Training:
     def tokens(self, step):
         """This rank's microbatches of a step, (microbatches x micro batch, positions) in and out; data is all in all.
 
-        A sequence of the global batch is the same whatever the layout.
+        A sequence of the global batch is the same whatever the layout. Two batches take turns.
         """
+        if step % 2 not in self.drawn:
+            self.drawn[step % 2] = self._draw(step % 2)
+        return self.drawn[step % 2]
+
+    def _draw(self, turn):
         each = self.batch * self.microbatches
         first = self.mesh.place["dp"] * each
         length = self.sequence // self.mesh.cp
         begin = self.mesh.place["cp"] * length
         drawn = []
         for sequence in range(first, first + each):
-            seed = torch.Generator().manual_seed(7919 * (step % 2) + sequence)
+            seed = torch.Generator().manual_seed(7919 * turn + sequence)
             drawn.append(torch.randint(self.job["model"]["vocabulary"], (self.sequence + 1,), generator=seed))
         whole = torch.stack(drawn).to(self.machine.device)
         return whole[:, begin : begin + length].contiguous(), whole[:, begin + 1 : begin + length + 1].contiguous()
