@@ -25,9 +25,7 @@ Exit codes: 0 answered, 2 wrong input."""
 def energy(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.JSON", help="A file written by simtrain plan --out.")],
     rank: Annotated[str, typer.Option(metavar="N", help="Which plan of the plan file.")] = "1",
-    deadline: Annotated[
-        str | None, typer.Option(metavar="TIME", help='A step may take so long, e.g. "7.5 s".')
-    ] = None,
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help='A step may take so long, e.g. "7.5 s".')] = None,
     straggler: Annotated[
         str | None, typer.Option(metavar="FACTOR", help="A replica takes 1.2 times the step; this one waits for it.")
     ] = None,

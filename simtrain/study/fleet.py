@@ -49,12 +49,12 @@ def first_look(job: Job) -> dict[str, Any]:
     }
 
 
-def fleet(jobs: Sequence[Job], aim: Aim, progress: Progress | None = None) -> Fleet:
+def fleet(jobs: Sequence[Job], aim: Aim, progress: Progress | None = None, processes: int | None = None) -> Fleet:
     """The same job on each number of devices: first looks at all, then the clocks of the promising.
 
     Promising: within the deadline, and best by the aim or on the front of time, money, energy and carbon.
     """
-    looks = swept(jobs, first_look, progress=progress)
+    looks = swept(jobs, first_look, progress=progress, processes=processes)
     found = [option for job, look in zip(jobs, looks, strict=True) for option in _seen(job, look, aim)]
     deadline = aim.limits.seconds
     kept = [option for option in found if deadline is None or option.seconds <= deadline]
