@@ -25,8 +25,9 @@ Exit codes: 0 answered, 2 wrong input."""
 def energy(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.JSON", help="A file written by simtrain plan --out.")],
     rank: Annotated[str, typer.Option(metavar="N", help="Which plan of the plan file.")] = "1",
-    deadline: Annotated[
-        str | None, typer.Option(metavar="TIME", help='A step may take so long, e.g. "7.5 s": that of a straggler.')
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help='A step may take so long, e.g. "7.5 s".')] = None,
+    straggler: Annotated[
+        str | None, typer.Option(metavar="FACTOR", help="A replica takes 1.2 times the step; this one waits for it.")
     ] = None,
     profile: Annotated[
         str | None,
@@ -57,7 +58,7 @@ def energy(
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import Problem, WrongInput, nearest
     from simtrain.price.power_profile import power_profile
-    from simtrain.study.bill import intensity, pue_of, quantity, rates
+    from simtrain.study.bill import factor, intensity, quantity, rates
     from simtrain.study.energy import energy_plan
     from simtrain.study.shift import read_series
     from simtrain.views.energy import (
@@ -86,11 +87,14 @@ def energy(
     fixed = tried(problems, quantity, clock, "Hz", "--clock")
     late = tried(problems, quantity, switch_time, "s", "--switch-time")
     stated_rates = (
-        tried(problems, pue_of, pue),
+        tried(problems, factor, pue, "--pue"),
         tried(problems, intensity, grid),
         tried(problems, quantity, tariff, "USD/J", "--tariff"),
         tried(problems, quantity, price, "USD/s", "--price"),
     )
+    slower = tried(problems, factor, straggler, "--straggler")
+    if straggler is not None and deadline is not None:
+        problems.append(Problem("--straggler", straggler, "sets the deadline itself", "leave out --deadline"))
     measured = tried(problems, power_profile, profile)
     series = tried(problems, read_series, hourly)
     try:
@@ -101,7 +105,7 @@ def energy(
         problems.append(Problem("--hourly", str(hourly), "needs a run", "plan it with --tokens"))
     if problems or late is None:
         raise WrongInput(problems)
-    found = energy_plan(job, chosen, measured, until, cap, late)
+    found = energy_plan(job, chosen, measured, until, cap, late, slower)
     document = energy_document(found, rates(job, *stated_rates), clocks)
     if fixed is not None:
         document["one_clock"] = one_clock(found, fixed)

@@ -33,6 +33,8 @@ class PowerLaw(Spec):
     slope: Annotated[float, Field(ge=0, le=1)]
     full: Annotated[float, Field(gt=0)]
     """Power at the largest clock over the data sheet's limit, were it not throttled."""
+    off: Annotated[float, Field(gt=0)]
+    """Share by which nine of ten measured points differ from the law, of power or of a pass's joules."""
     source: str
     evidence: Evidence
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.search.deadline import Deadline
-from simtrain.search.rounding import SLACK, Point, Rounder
+from simtrain.search.rounding import SLACK, Point, Rounder, spent
 from simtrain.search.tradeoff import Tradeoff
 
 Array = NDArray[np.float64]
@@ -42,11 +42,12 @@ class Frontier:
         """The point of least energy that meets a deadline. It must not lie before the first."""
         return min((p for p in self.points if p.seconds <= deadline * (1 + SLACK)), key=lambda p: p.joules)
 
-    def within(self, deadline: float) -> Point:
-        """Like `at`, but solved for just this deadline, and polished."""
+    def within(self, deadline: float, waits: bool = False) -> Point:
+        """Like `at`, but solved for just this deadline, and polished; with `waits` waiting until it counts too."""
         rounder = Rounder(self.tradeoff)
         fresh = rounder.polished(rounder.point(deadline, self.solver.solve(deadline * (1 + SLACK))[2]))
-        return min((fresh, self.at(deadline)), key=lambda p: p.joules)
+        until = deadline if waits else None
+        return min((fresh, self.at(deadline)), key=lambda p: spent(p, self.tradeoff.standing, until))
 
     @property
     def thriftiest(self) -> Point:

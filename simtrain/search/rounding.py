@@ -29,6 +29,11 @@ class Point:
     """Option of every group."""
 
 
+def spent(point: Point, standing: float, until: float | None) -> float:
+    """Joules of a point; with those of waiting `until` s at `standing` W where given."""
+    return point.joules + (0.0 if until is None else standing * (until - point.seconds))
+
+
 class Rounder:
     """From durations to clocks that can be set: the next faster ones, then slack is filled while the deadline holds."""
 

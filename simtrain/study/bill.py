@@ -3,12 +3,15 @@
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput, nearest
+from simtrain.spec.base import Fact
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of, read_toml
 from simtrain.units import example, parse
+
+STATED: Final = "stated"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,9 @@ class Rates:
     """USD a joule; None: the price of devices covers it."""
     price: float | None
     """USD a device and second."""
+    pue_from: str = STATED
+    grid_from: str = STATED
+    """Who says so."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,20 @@ class Bill:
 
 
 def rates(job: Job, pue: float | None, grid: float | None, tariff: float | None, price: float | None) -> Rates:
-    """The cluster's, or what is stated instead; what nobody states: PUE 1, and carbon is counted as none."""
+    """The cluster's, or what is stated instead; what nobody states: PUE 1, and the grid of the world's average."""
     cluster = job.cluster
     return Rates(
         pue=pue if pue is not None else 1.0 if cluster.pue is None else cluster.pue.value,
-        grid=grid if grid is not None else 0.0 if cluster.grid is None else cluster.grid.value,
+        grid=grid if grid is not None else intensity("world") if cluster.grid is None else cluster.grid.value,
         tariff=tariff,
         price=price if price is not None else None if cluster.price is None else cluster.price.value,
+        pue_from=STATED if pue is not None else _said(cluster.pue, "not stated"),
+        grid_from=STATED if grid is not None else _said(cluster.grid, "the world's mean, assumed"),
     )
+
+
+def _said(fact: Fact[float] | None, otherwise: str) -> str:
+    return otherwise if fact is None else f"cluster file, {fact.evidence.value}"
 
 
 def intensity(place: str) -> float:
@@ -69,14 +81,14 @@ def quantity(text: str, unit: str, flag: str) -> float:
         raise WrongInput([Problem(flag, text, str(error), f"write it like {example(unit)!r}")]) from None
 
 
-def pue_of(text: str) -> float:
-    """Energy of a site over that of its machines; WrongInput where it is below 1."""
+def factor(text: str, flag: str) -> float:
+    """A plain number; WrongInput where it is below 1."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 1 <= value < math.inf:
-        raise WrongInput([Problem("--pue", text, "must be a number of at least 1", "write it like 1.2")])
+        raise WrongInput([Problem(flag, text, "must be a number of at least 1", "write it like 1.2")])
     return value
 
 

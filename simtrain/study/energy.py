@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from simtrain.errors import Problem, WrongInput
 from simtrain.estimate import machine
 from simtrain.estimate.replayed import replayed
-from simtrain.price.power_law import blocking_power
+from simtrain.price.power_law import blocking_power, power_law
 from simtrain.price.power_profile import PowerProfile, matching
 from simtrain.search.clocks import coarse, curves, staged, tradeoff, with_switches
 from simtrain.search.frontier import Frontier, frontier
-from simtrain.search.rounding import SLACK, Point, Rounder
+from simtrain.search.rounding import SLACK, Point, Rounder, spent
 from simtrain.search.tradeoff import Tradeoff
+from simtrain.spec.base import Evidence
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 
@@ -69,12 +70,37 @@ class EnergyPlan:
     steady: Setting
     """One clock a stage, that never changes, within the same deadline."""
 
+    @property
+    def grounds(self) -> "Grounds":
+        """What its joules rest on."""
+        return power_grounds(self.job, self.profile)
+
     def saved(self, setting: Setting) -> float:
         """Share of the energy of largest clocks saved where both wait until the deadline (Perseus, table 4)."""
         until = max(self.deadline, self.base.seconds)
         before = self.devices * (self.base.joules + setting.on.standing * (until - self.base.seconds))
         after = setting.joules + self.devices * setting.on.standing * max(until - setting.seconds, 0.0)
         return 1 - after / before
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What joules rest on."""
+
+    power: str
+    """The profile's name, or `law`."""
+    evidence: Evidence
+    off: float | None
+    """Share by which nine of ten measured points differ from the law; None of a profile."""
+
+
+def power_grounds(job: Job, profile: PowerProfile | None) -> Grounds:
+    """Of a job's passes by this profile; None: by the law of its device."""
+    if profile is not None:
+        evidence = Evidence.MEASURED_HERE if profile.measured is None else profile.measured.evidence
+        return Grounds(profile.name, evidence, None)
+    law = power_law(job.cluster.device)
+    return Grounds("law", law.evidence, law.off)
 
 
 def energy_plan(
@@ -84,11 +110,13 @@ def energy_plan(
     deadline: float | None = None,
     cap: float | None = None,
     switch: float = SWITCH,
+    straggler: float | None = None,
 ) -> EnergyPlan:
     """Find the frontier and the clocks of least energy within `deadline` s (None: no slower than largest clocks).
 
-    `deadline` is the step of a straggler (T' in arXiv 2312.06902). As there, no clocks make a step longer than that of
-    least energy (T*), and it then waits: the same length for every grain.
+    No clocks make a step longer than that of least energy (T* in arXiv 2312.06902): the same length for every grain.
+    `straggler`: instead of a deadline, another replica takes so many times the step of largest clocks (T' / T there),
+    and this one waits for it at waiting power: clocks may then be lower than those of T*.
     `cap`: W a device may draw. WrongInput where the deadline is before the fastest step, the cap is not above waiting
     power, or the schedule never flushes.
     """
@@ -101,15 +129,18 @@ def energy_plan(
     if deadline is not None and deadline < base.seconds:
         rule = f"is before the fastest step, {base.seconds:.6g} s"
         raise WrongInput([Problem("--deadline", f"{deadline:g} s", rule, "give more time, or plan another layout")])
+    if straggler is not None:
+        deadline = straggler * base.seconds
     until = base.seconds if deadline is None else deadline
     by_group = frontier(groups, besides=(until,))
     free = frontier(fine, besides=(until,)) if len(fine.of_group) <= MOST_PASSES else by_group
     devices = job.devices // fine.graph.ranks
-    longest = min(until, free.thriftiest.seconds)
+    waits = straggler is not None
+    longest = min(until, fine.duration(fine.seconds(fine.thriftiest)) if waits else free.thriftiest.seconds)
     grains = (
-        (free.tradeoff, free.within),
-        (groups, by_group.within),
-        (stages, partial(_steady, stages, free.deadline)),
+        (free.tradeoff, partial(free.within, waits=waits)),
+        (groups, partial(by_group.within, waits=waits)),
+        (stages, partial(_steady, stages, free.deadline, waits)),
     )
     return EnergyPlan(
         job,
@@ -146,11 +177,11 @@ def at_largest(fine: Tradeoff) -> Point:
     return Point(seconds, seconds, fine.joules(fine.fastest, seconds), fine.fastest)
 
 
-def _steady(stages: Tradeoff, deadlines: Array, within: float) -> Point:
+def _steady(stages: Tradeoff, deadlines: Array, waits: bool, within: float) -> Point:
     """The point of least energy of a clock a stage that meets a deadline, of those tried."""
     rounder, fastest = Rounder(stages), np.zeros(len(stages.of_group))
     tried = (rounder.point(at, fastest) for at in [*deadlines[deadlines < within].tolist(), within])
-    return min(tried, key=lambda point: point.joules)
+    return min(tried, key=lambda point: spent(point, stages.standing, within if waits else None))
 
 
 def _setting(

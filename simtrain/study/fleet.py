@@ -12,8 +12,8 @@ from simtrain.search.rounding import Point
 from simtrain.search.thrifty import joules
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
-from simtrain.study.bill import bill, rates
-from simtrain.study.objective import Aim, Option, Weighed, best, front, options
+from simtrain.study.bill import Rates, bill, rates
+from simtrain.study.objective import Aim, Option, Weighed, best, chosen, front, options
 from simtrain.study.run import steps
 from simtrain.study.sweep import swept
 
@@ -49,12 +49,12 @@ def first_look(job: Job) -> dict[str, Any]:
     }
 
 
-def fleet(jobs: Sequence[Job], aim: Aim, progress: Progress | None = None) -> Fleet:
+def fleet(jobs: Sequence[Job], aim: Aim, progress: Progress | None = None, processes: int | None = None) -> Fleet:
     """The same job on each number of devices: first looks at all, then the clocks of the promising.
 
     Promising: within the deadline, and best by the aim or on the front of time, money, energy and carbon.
     """
-    looks = swept(jobs, first_look, progress=progress)
+    looks = swept(jobs, first_look, progress=progress, processes=processes)
     found = [option for job, look in zip(jobs, looks, strict=True) for option in _seen(job, look, aim)]
     deadline = aim.limits.seconds
     kept = [option for option in found if deadline is None or option.seconds <= deadline]
@@ -65,15 +65,14 @@ def fleet(jobs: Sequence[Job], aim: Aim, progress: Progress | None = None) -> Fl
         for devices, job in sized.items()
         for option in options(job, [o.plan for o in few if o.devices == devices], _rates(job, aim))
     ]
-    fit = [option for option in exact if option.keeps(aim.limits)]
     by_size: dict[int, Option] = {}
     for option in best(kept, aim.objective):
         by_size.setdefault(option.devices, option)
-    weighed = Weighed(aim, jobs[0].tokens is not None, best(fit, aim.objective), front(fit))
+    weighed = chosen(jobs[0], aim, exact, _rates(jobs[0], aim))
     return Fleet([by_size[devices] for devices in sorted(by_size)], weighed)
 
 
-def _rates(job: Job, aim: Aim) -> Any:
+def _rates(job: Job, aim: Aim) -> Rates:
     return rates(job, None, aim.grid, aim.tariff, None)
 
 

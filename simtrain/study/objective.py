@@ -13,7 +13,7 @@ from simtrain.search.thrifty import thrifty
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 from simtrain.study.bill import Bill, Rates, bill, rates
-from simtrain.study.energy import at_largest, laid
+from simtrain.study.energy import Grounds, at_largest, laid, power_grounds
 from simtrain.study.run import steps
 
 DEPTHS: Final = 10
@@ -84,6 +84,9 @@ class Weighed:
     aim: Aim
     per_run: bool
     """Of a run, not a step."""
+    site: Rates
+    law: Grounds
+    """What joules of plans without a profile rest on."""
     ranked: list[Option]
     front: list[Option]
 
@@ -99,9 +102,14 @@ def weighed(result: Search, aim: Aim, progress: Callable[[int, int], None] | Non
         cool = thrifty(job, THRIFTY)
         plans += [cool.plan(row) for row in range(len(cool))]
     plans = list(dict.fromkeys(plans))
-    found = options(job, plans, rates(job, None, aim.grid, aim.tariff, None), progress)
+    asked = rates(job, None, aim.grid, aim.tariff, None)
+    return chosen(job, aim, options(job, plans, asked, progress), asked)
+
+
+def chosen(job: Job, aim: Aim, found: Sequence[Option], asked: Rates) -> Weighed:
+    """The options that keep to the limits, by the aim."""
     kept = [option for option in found if option.keeps(aim.limits)]
-    return Weighed(aim, job.tokens is not None, best(kept, aim.objective), front(kept))
+    return Weighed(aim, job.tokens is not None, asked, power_grounds(job, None), best(kept, aim.objective), front(kept))
 
 
 def options(

@@ -53,7 +53,10 @@ def energy_document(found: EnergyPlan, rates: Rates, grain: str) -> dict[str, An
                 "frequency_plan": {"clock_for_each": grain, "passes": list(_passes(settings(found)[grain]))},
             }
         ],
-        "power_profile": "law" if found.profile is None else found.profile.name,
+        "power_profile": found.grounds.power,
+        "power_evidence": found.grounds.evidence.value,
+        "energy_off_by": found.grounds.off,
+        "site": site(rates),
         "steps": None if totals is None else totals.steps,
         "deadline_s": found.deadline,
         "largest_clocks": {
@@ -76,6 +79,29 @@ def energy_document(found: EnergyPlan, rates: Rates, grain: str) -> dict[str, An
         "thriftiest": _point(found, found.fine, found.fine.thriftiest),
         "frontier": [_point(found, found.fine, point) for point in found.fine.points],
     }
+
+
+def powered(profile: str, evidence: str, off: float | None) -> str:
+    """What joules rest on, and how far they may be off."""
+    return f"{profile} ({evidence})" + ("" if off is None else f", energy to within {100 * off:.0f} %")
+
+
+def site(rates: Rates) -> dict[str, Any]:
+    """What the site asks for, and who says so."""
+    return {
+        "pue": rates.pue,
+        "pue_from": rates.pue_from,
+        "grid_kg_per_kwh": rates.grid * KWH,
+        "grid_from": rates.grid_from,
+        "tariff_usd_per_kwh": None if rates.tariff is None else rates.tariff * KWH,
+        "price_usd_per_device_hour": None if rates.price is None else rates.price * 3600,
+    }
+
+
+def sited(of: dict[str, Any]) -> str:
+    """The site in a line."""
+    grid = f"{1e3 * of['grid_kg_per_kwh']:.0f} g CO2e/kWh ({of['grid_from']})"
+    return f"PUE {of['pue']:g} ({of['pue_from']}), {grid}"
 
 
 def one_clock(found: EnergyPlan, clock: float) -> dict[str, float]:
@@ -144,7 +170,10 @@ def print_energy(console: Console, found: EnergyPlan, document: dict[str, Any]) 
     facts.add_row("largest clocks", f"{seconds(largest['step_time_s'])} a step, {_energy(largest['energy_j'])}")
     best = document["thriftiest"]
     facts.add_row("least energy", f"{seconds(best['step_time_s'])} a step, {_energy(best['energy_j'])}")
-    facts.add_row("power from", document["power_profile"])
+    facts.add_row(
+        "power from", powered(document["power_profile"], document["power_evidence"], document["energy_off_by"])
+    )
+    facts.add_row("site", sited(document["site"]))
     console.print(Panel(facts, title="Energy of a step", title_align="left", expand=False))
     table = Table(title=f"Within {seconds(document['deadline_s'])}", title_justify="left", box=None, pad_edge=True)
     for name in ("a clock for each", "step", "energy", "saved", "switches", "over the bound", "cost", "carbon"):

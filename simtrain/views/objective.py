@@ -8,7 +8,7 @@ from rich.table import Table
 from simtrain.spec.plan import Plan
 from simtrain.study.fleet import Fleet
 from simtrain.study.objective import Option, Weighed
-from simtrain.views.energy import KWH, carbon
+from simtrain.views.energy import KWH, carbon, powered, site, sited
 from simtrain.views.format import money, seconds
 from simtrain.views.layout import layout
 
@@ -21,6 +21,10 @@ def objective_document(found: Weighed) -> dict[str, Any]:
     return {
         "objective": found.aim.objective,
         "totals_of": "run" if found.per_run else "step",
+        "power_profile": found.law.power,
+        "power_evidence": found.law.evidence.value,
+        "energy_off_by": found.law.off,
+        "site": site(found.site),
         "ranked": [_row(option) for option in found.ranked],
         "pareto": [_row(option) for option in found.front],
     }
@@ -54,6 +58,8 @@ def print_objective(console: Console, document: dict[str, Any], sizes: list[dict
     console.print(_table(f"Best by {document['objective']}, clocks chosen too (a {of})", document["ranked"][:MOST]))
     rows = document["pareto"]
     console.print(_table(f"None better in time, cost, energy and carbon (front of {len(rows)})", _few(rows)))
+    grounds = powered(document["power_profile"], document["power_evidence"], document["energy_off_by"])
+    console.print(f"power from {grounds}; {sited(document['site'])}; carbon with making the devices")
 
 
 def _few(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

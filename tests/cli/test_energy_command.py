@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from simtrain.cli.main import app
+from simtrain.cli.sizes import largest, sizes
 from simtrain.errors import WrongInput
+from simtrain.spec.request import Request
 
 PLAN = (
     "llama-3-8b", "dgx-h100", "--gpus", "8", "--seq", "4096", "--global-batch", "32", "--tokens", "1B",
@@ -86,3 +88,27 @@ def test_money_and_limits_of_a_run_need_a_price_and_tokens() -> None:
     assert len([problem for problem in found if "states no tokens" in problem]) == 2
     paid = problems(*asked, "--tariff", "0.1 USD/kWh", verb="plan")
     assert not any("states no price" in problem for problem in paid)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "more", "said"),
+    [
+        ("8..x", ("--objective", "cost"), "neither a list nor a range"),
+        ("16..8", ("--objective", "cost"), "runs backwards"),
+        ("8,12", ("--objective", "cost"), "neither part of a node"),
+        ("8,16", (), "no aim chooses"),
+    ],
+)
+def test_sizes_that_cannot_be_compared(gpus: str, more: tuple[str, ...], said: str) -> None:
+    assert said in problems("llama-3-8b", "dgx-h100", "--gpus", gpus, *more, verb="plan")[0]
+
+
+def test_a_range_is_every_whole_node() -> None:
+    asked = Request(model="llama-3-8b", cluster="dgx-h100", gpus="20..48")
+    assert [job.devices for job in sizes(asked, largest(asked).job())] == [24, 32, 40, 48]
+
+
+def test_a_straggler_sets_the_deadline(plan_file: Path) -> None:
+    found = problems(str(plan_file), "--straggler", "0.9", "--deadline", "9 s")
+    assert any("--straggler" in problem and "at least 1" in problem for problem in found)
+    assert any("sets the deadline itself" in problem for problem in found)

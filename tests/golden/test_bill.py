@@ -2,10 +2,12 @@
 
 import pytest
 
+from simtrain.cli.sizes import largest, sizes
 from simtrain.estimate import estimate, machine
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.spec.request import Request
 from simtrain.study.bill import Rates, bill, intensity
+from simtrain.study.fleet import first_look
 from simtrain.study.run import cost
 
 HOUR, KWH = 3600.0, 3.6e6
@@ -20,6 +22,18 @@ def test_bloom() -> None:
     assert found.carbon == pytest.approx(24_700, rel=2e-3)
     assert found.embodied == pytest.approx(11_200, rel=5e-3)
     assert found.money is None
+
+
+def test_the_cheaper_plan_of_mt_nlg_is_found() -> None:
+    """Sizes compared: vTrain's layout for 2,016 devices, at about 0.957 of the cost and 1.063 of the time of 2,240."""
+    base = Request(model="mt-nlg-530b", cluster="dgx-a100", gpus="2016,2240", seq="2048", global_batch="1920",
+                   stack="megatron-deepspeed", tokens="270B")  # fmt: skip
+    fewer, published = (first_look(job) for job in sizes(base, largest(base).job()))
+    best = Plan.model_validate(fewer["plans"][0])
+    assert (best.tp, best.pp, best.dp) == (8, 21, 12)
+    slower = fewer["seconds"][0] / published["seconds"][0]
+    assert slower == pytest.approx(1.063, abs=0.02)
+    assert slower * 2016 / 2240 == pytest.approx(0.957, abs=0.02)
 
 
 def test_mt_nlg_on_fewer_devices_is_cheaper() -> None:

@@ -62,6 +62,15 @@ def test_a_straggler_saves_more(found: EnergyPlan) -> None:
     assert slower.saved(slower.chosen) > found.saved(found.chosen)
 
 
+def test_who_waits_for_a_straggler_runs_below_the_clocks_of_least_energy(found: EnergyPlan) -> None:
+    """Waiting power is drawn until it comes, so what runs longer instead saves more than T* of Perseus does."""
+    waits = energy_plan(found.job, found.plan, straggler=1.3, switch=0.0)
+    ends = energy_plan(found.job, found.plan, deadline=waits.deadline, switch=0.0)
+    assert ends.chosen.seconds <= ends.fine.thriftiest.seconds * (1 + 1e-6) < waits.chosen.seconds
+    assert waits.chosen.seconds <= waits.deadline * (1 + 1e-6)
+    assert waits.saved(waits.chosen) > ends.saved(ends.chosen) + 0.02
+
+
 def test_the_law_at_the_largest_clock() -> None:
     """All of a matmul follows the clock, nothing of a message does; the limit is the most that is drawn."""
     h100 = device("h100-sxm-80gb")
