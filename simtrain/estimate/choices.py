@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from simtrain.price import kernels
 from simtrain.price.away import Moved
-from simtrain.price.blocks import CATEGORIES, BlockTime, Machine
+from simtrain.price.blocks import BlockTime, Machine
+from simtrain.price.categories import CATEGORIES
 from simtrain.price.host import ways
 from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.tensors import TENSORS
