@@ -16,7 +16,7 @@ from simtrain.spec.job import Job
 from simtrain.spec.library import names
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
-from simtrain.spec.slow import slow as read_slow
+from simtrain.spec.slow import slows
 from simtrain.study.explain import explain as explained
 from simtrain.study.points import points
 from simtrain.study.sweep import swept
@@ -123,7 +123,7 @@ def simulate(job: Job, layout: Plan | None = None, slow: Iterable[str] = (), **o
         hint = "leave out " + ", ".join(options)
         raise WrongInput([Problem("layout", None, "is whole: options cannot change it", hint)])
     chosen = Layout.of(options).plan(job) if layout is None else layout
-    course, on = Course(slow=tuple(map(read_slow, slow))), machine(job)
+    course, on = Course(slow=slows(slow)), machine(job)
     document = simulate_document(job, *predicted(job, [chosen], on, course))
     if course != PLANNED:
         document["course"] = course_document(course, None, predicted(job, [chosen], on)[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 from simtrain.cli.inputs import tried
 from simtrain.errors import Problem, WrongInput
 from simtrain.estimate.course import Course
-from simtrain.spec.slow import slow
+from simtrain.spec.slow import slows
 from simtrain.timeline.duration_table import Durations, duration_table
 from simtrain.timeline.order import Order
 from simtrain.timeline.order_table import order_table
@@ -16,11 +16,8 @@ def read_course(
     order: Path | None, slowed: Sequence[str] | None, durations: Path | None, problems: list[Problem]
 ) -> Course:
     """Order, slow devices and durations; what is wrong is added to `problems`."""
-    found = [tried(problems, slow, text) for text in slowed or ()]
     return Course(
-        tried(problems, _order, order),
-        tuple(one for one in found if one is not None),
-        tried(problems, _durations, durations),
+        tried(problems, _order, order), tried(problems, slows, slowed) or (), tried(problems, _durations, durations)
     )
 
 

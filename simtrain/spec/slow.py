@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,19 @@ class Slow:
     """Of the data-parallel replicas."""
     rank: int | None = None
     """Of the job, in the order of Plan; stage and replica are then those it is of."""
+
+
+def slows(texts: Iterable[str]) -> tuple[Slow, ...]:
+    """Read several; WrongInput with everything that is wrong with any."""
+    problems, found = list[Problem](), list[Slow]()
+    for text in texts:
+        try:
+            found.append(slow(text))
+        except WrongInput as wrong:
+            problems.extend(wrong.problems)
+    if problems:
+        raise WrongInput(problems)
+    return tuple(found)
 
 
 def slow(text: str) -> Slow:
