@@ -138,7 +138,8 @@ def stage_passes(
             backward += held[name] * (full * ahead + selective * gathered(time.selective)[:, None, :])
     if BLOCKS[0] in blocks:
         backward[0 if total else ELEMENTWISE] += accumulation[:, spread]
-        backward[0 if total else LAUNCH] += (full > 0) * rebuild_wait(described)
+        if described.job.stack.rebuild_wait.value:
+            backward[0 if total else LAUNCH] += (full > 0) * rebuild_wait(described)
         weight = weight + accumulation[:, spread]
     return Passes(forward, backward, weight, hidden)
 
