@@ -276,6 +276,8 @@ def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
         if variant.tensor_overlap is not None:
             overlap = _stated(variant.tensor_overlap, variant.reason)
             update["overlap"] = stack.overlap.model_copy(update={"tensor": overlap})
+        if variant.selective is not None:
+            update["selective"] = variant.selective
         stack = stack.model_copy(update=update)
     return stack
 

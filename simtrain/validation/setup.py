@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from simtrain.spec.base import Spec, checked
 from simtrain.spec.hardware import Checks
 from simtrain.spec.library import path_of, read_toml
-from simtrain.spec.stack import AttentionKernel, Bytes, Fraction
+from simtrain.spec.stack import AttentionKernel, Bytes, Fraction, Selective
 from simtrain.validation.corpus import PUBLISHED, Row
 
 T = TypeVar("T")
@@ -40,6 +40,8 @@ class Variant(Spec):
     fused_elementwise: bool | None = None
     fused_norm: bool | None = None
     tensor_overlap: Fraction | None = None
+    selective: tuple[Selective, ...] | None = None
+    """What selective recomputation rebuilds, as spec.stack.Stack.selective."""
     reason: str
 
 
