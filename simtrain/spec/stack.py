@@ -10,6 +10,7 @@ from simtrain.spec.schedule import Schedule
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PartlyRebuilt = Literal["projection", "core attention", "norm", "activation", "residual", "gather"]
+Selective = Literal["core attention", "norm", "activation", "latent up"]
 Bytes = Annotated[float, Field(ge=0)]
 Placement = Annotated[str, AfterValidator(placement)]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
@@ -159,7 +160,7 @@ class Stack(Spec):
     """Whether only activations are split so, and gradients go to the stage before as they are."""
     exchanged_in_turn: Fact[bool] = usual(False)
     """Whether a stage sends to a neighbour and receives from it one after the other rather than at once."""
-    selective: tuple[Literal["core attention", "norm", "activation", "latent up"], ...]
+    selective: tuple[Selective, ...]
     """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention makes of its latents."""
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})
     """Of other roles, the share that selective recomputation rebuilds: some of the products, or every n-th block;

@@ -285,6 +285,8 @@ def _varied(stack: Stack, variants: tuple[Variant, ...]) -> Stack:
         if variant.expanded_kept is not None:
             expanded = _stated(variant.expanded_kept, variant.reason)
             update["kept"] = stack.kept.model_copy(update={"expanded": expanded})
+        if variant.selective is not None:
+            update["selective"] = variant.selective
         stack = stack.model_copy(update=update)
     return stack
 

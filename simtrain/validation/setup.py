@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from simtrain.spec.base import Spec, checked
 from simtrain.spec.hardware import Checks
 from simtrain.spec.library import path_of, read_toml
-from simtrain.spec.stack import AttentionKernel, Bytes, Dispatcher, Fraction
+from simtrain.spec.stack import AttentionKernel, Bytes, Dispatcher, Fraction, Selective
 from simtrain.validation.corpus import PUBLISHED, Row
 
 T = TypeVar("T")
@@ -61,6 +61,8 @@ class Variant(Spec):
     """Of expert messages between scale-up domains."""
     expanded_kept: Bytes | None = None
     """Bytes of spec.stack.Kept.expanded."""
+    selective: tuple[Selective, ...] | None = None
+    """What selective recomputation rebuilds, as spec.stack.Stack.selective."""
     reason: str
 
     def holds(self, row: Row) -> bool:

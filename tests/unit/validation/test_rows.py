@@ -199,6 +199,15 @@ def test_stacks_follow_the_software() -> None:
     assert "stack torchtitan" in unknown.assumed
 
 
+def test_notes_name_what_is_rebuilt() -> None:
+    """xtuner's Megatron runs with recompute=select rebuild norms and activations, not core attention."""
+    common = {"source": "xtuner", "software": "Megatron (Pai-Megatron-Patch 2b201af)", "gpu": "h800-sxm-80gb"}
+    notes = "moe-router-force-load-balancing on, dropless recompute=select: moe_act + layernorm only."
+    chosen = supported(**common, notes=notes).job.stack
+    assert chosen.selective == ("norm", "activation")
+    assert supported(**common).job.stack.selective == ("core attention",)
+
+
 def test_notes_name_options_of_the_run() -> None:
     common = {"source": "torchtitan", "software": "torchtitan 2024-12", "gpu": "h100-sxm-96gb-500w"}
     words = ("torch.compile.", "eager. seq 8192", "Async TP; FSDP 8")
