@@ -50,7 +50,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1), copies=experts.top_k)
     plain = stack.experts is None or stack.experts.dispatcher.value == "every copy"
     orders = 1.0 + plain * (plans.ep > 1) * (local > 1)
-    permuted = Elementwise(2 * sent / PERMUTED * orders, 2 * sent / PERMUTED * orders, orders, orders)
+    permuted = Elementwise(2 * sent / PERMUTED * orders, 2 * sent / PERMUTED * orders)
     inner = 1.0 * (plans.etp > 1)
     gather = Message("all_gather", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
     replicated = 1.0 * ((plans.tp > 1) & (plans.sp == 0))
