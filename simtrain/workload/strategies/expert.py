@@ -4,12 +4,18 @@ The ranks of one pipeline stage are numbered twice: tensor x context x data for 
 expert-tensor x expert x expert-data for the experts.
 """
 
+from typing import Final
+
 import numpy as np
 
 from simtrain.workload import passes
 from simtrain.workload.op import Elementwise, GroupedMatmul, Matmul, Message, Op, Saved, both_ways
 from simtrain.workload.rule import Rule
 from simtrain.workload.shard import Array, Shard
+
+PERMUTED: Final = 0.75
+"""Bandwidth of kernels that put tokens in another order over that of passes in order: 0.50 and 0.51 of the data sheet's
+against 0.67 on B200 (MooreThreads/SimuMax configs/system/b200_bf16_ceperm.json, permute_fwd, permute_bwd, default)."""
 
 
 def gates(shard: Shard) -> Array:
@@ -24,7 +30,9 @@ def gates(shard: Shard) -> Array:
 def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     """Router, dispatch, grouped expert products, combine: ops and saved bytes of one layer.
 
-    Tensor ranks route a slice of the positions each; without sequence parallelism the slices are gathered again.
+    Tensor ranks route a slice of the positions each; without sequence parallelism the slices are gathered again. Copies
+    are put in order by rank before a plain exchange and by expert after it; dispatchers that send a token once to a
+    rank do the first on the way (NVIDIA/Megatron-LM docs/discussions/deepseek-v3-gb200-optimization section 2.1.1).
     """
     model, precision, stack, plans = shard.job.model, shard.job.precision, shard.job.stack, shard.plans
     experts = model.experts
@@ -40,6 +48,9 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     routed = shard.tokens / plans.tp
     apart = stack.experts is None or not stack.experts.fused.value
     dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1), copies=experts.top_k)
+    plain = stack.experts is None or stack.experts.dispatcher.value == "every copy"
+    orders = 1.0 + plain * (plans.ep > 1) * (local > 1)
+    permuted = Elementwise(2 * sent / PERMUTED * orders, 2 * sent / PERMUTED * orders)
     inner = 1.0 * (plans.etp > 1)
     gather = Message("all_gather", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
     replicated = 1.0 * ((plans.tp > 1) & (plans.sp == 0))
@@ -47,7 +58,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     scatter = Message("reduce_scatter", "expert", gathered, plans.etp, np.ones_like(plans.etp), inner)
     ops = (
         *both_ways("router", "routing", Matmul(routed, experts.count, model.hidden, sensitive=True)),
-        *both_ways("permute", "routing", Elementwise(2 * sent, 2 * sent)),
+        *both_ways("permute", "routing", permuted),
         Op("dispatch", "routing", "forward", dispatch),
         Op("dispatch backward", "routing", "backward", dispatch),
         Op("expert gather", "routing", "forward", gather),
@@ -65,7 +76,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
         Op("expert scatter backward", "routing", "backward", gather),
         Op("combine", "routing", "forward", dispatch),
         Op("combine backward", "routing", "backward", dispatch),
-        *both_ways("unpermute", "routing", Elementwise(2 * sent, 2 * sent)),
+        *both_ways("unpermute", "routing", permuted),
         Op("tokens restored", "routing", "forward", restore),
         Op("tokens restored backward", "routing", "backward", restore),
     )

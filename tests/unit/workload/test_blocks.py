@@ -273,6 +273,18 @@ def test_expert_messages(tp: int, ep: int, cp: int) -> None:
     assert messages(block, "expert") == {(phase, "all_to_all"): [(sent, 1.0)] * 2 for phase in ("forward", "backward")}
 
 
+def test_a_plain_exchange_orders_copies_twice() -> None:
+    plans = PlanTable.of([Plan(ep=ep, dp=128) for ep in (1, 8, 128)])
+    for stack, orders in (("megatron-core-plain", [1, 2, 1]), ("megatron-bridge", [1, 1, 1])):
+        asked = job("qwen-3-30b-a3b", gpus=128, stack=stack)
+        layer = blocks.layer(Shard(asked, plans), True, True)
+        one = 2 * 8 * 4096 * 2048 * 2 / 0.75
+        for name in ("permute", "unpermute backward"):
+            work = next(op.work for op in layer.ops if op.name == name)
+            assert isinstance(work, Elementwise)
+            assert np.asarray(work.size) == pytest.approx(one * np.array(orders))
+
+
 def test_expert_tensor_ranks_gather_what_both_got() -> None:
     """A slice of an expert needs the tokens of all etp ranks, and their outputs are summed back."""
     asked = job("mixtral-8x7b", gpus=64, seq=2048)
