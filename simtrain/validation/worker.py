@@ -51,7 +51,9 @@ def unsupported(job: Job, plan: Plan) -> list[Problem]:
         if has
     ]
     layouts = {
-        "--cp (ring)": plan.cp_ring > 1,
+        "a ring beside head exchange (--ulysses); use one of them": plan.cp_ring > 1 and plan.cp_head > 1,
+        "a ring whose attention is recomputed in part; use --recompute full or none": plan.cp_ring > 1
+        and plan.recompute == "selective",
         "experts with tensor ranks": model.experts is not None and plan.tp > 1,
         "adapters": job.frozen,
         "a memory plan": plan.memory is not None,

@@ -33,7 +33,10 @@ def test_large_plans_are_made_for_ones_own_device(
     """So that what their slices take tells the rates of that device."""
     monkeypatch.syspath_prepend(str(path_of("validate") / "gpu"))
     path = importlib.import_module("write_plans").large(profile / "cluster.toml", tmp_path)
-    job = Request(model="llama-3-70b", cluster=str(path), gpus="512", seq="8192", global_batch="64").job()
+    job = Request(
+        model="llama-3-70b", cluster=str(path), gpus="512", seq="8192", global_batch="64",
+        precision="fp32", stack="torch-plain-gloo",
+    ).job()  # fmt: skip
     assert job.cluster.device.profile == str(profile.resolve())
     assert job.devices == 512
     sys.modules.pop("write_plans")

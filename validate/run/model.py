@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from run.mesh import VocabularyLoss
+from run.ring import RingAttention
 
 KEPT = ("mm", "addmm", "bmm", "_scaled_dot_product")
 """Operations whose results selective recomputation keeps: all products and attention."""
@@ -88,11 +89,14 @@ class Attention(nn.Module):
         qkv = F.linear(x, self.shape.read(self.read_all)).view(batch, length, heads, self.size)
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), 2)
         q, k = turned(q, rotation), turned(k, rotation)
-        degree = self.shape.mesh.cp
+        degree = self.shape.mesh.heads
         if degree > 1:
             q, k, v = self._spread(q, k, v, degree)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+        if self.shape.mesh.ring > 1:
+            out = RingAttention.apply(q, k, v, self.shape.mesh)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
         out = out.transpose(1, 2)
         if degree > 1:
             out = self._joined(out, degree)
@@ -264,10 +268,10 @@ def _keep(context, operation, *args, **kwargs):
 def rotation(shape, x):
     """Cosine and sine of every position of a tensor-parallel region, shape (1, positions, 1, head_dim)."""
     mesh, size = shape.mesh, shape.model["head_dim"]
-    length = x.shape[1] * (mesh.tp if mesh.sp else 1)
-    first = mesh.place["cp"] * length
+    places = mesh.positions(x.shape[1] * (mesh.tp if mesh.sp else 1))
     rate = 10000.0 ** (-torch.arange(0, size, 2, device=x.device) / size)
-    angle = torch.outer(torch.arange(first, first + length, device=x.device), rate).repeat(1, 2)[None, :, None]
+    at = torch.cat([torch.arange(place.start, place.stop, device=x.device) for place in places])
+    angle = torch.outer(at, rate).repeat(1, 2)[None, :, None]
     return angle.cos().to(shape.dtype), angle.sin().to(shape.dtype)
 
 
