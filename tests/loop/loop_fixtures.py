@@ -10,6 +10,7 @@ import pytest
 
 from simtrain.search.layout import Layout
 from simtrain.spec.job import Job
+from simtrain.spec.memory_plan import MemoryPlan, StageMemory, Treatment
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
 from simtrain.validation import launch, own_profile, runs
@@ -26,6 +27,20 @@ vocabulary = 1024
 PLAIN = dict.fromkeys(("tp", "pp", "vpp", "cp", "ulysses", "ep", "etp", "micro_batch"), "1")
 STEPS = 5
 EXPERTS = "[experts]\ncount = 4\ntop_k = 2\nffn = 256\n"
+TREATED = MemoryPlan(
+    stages=(
+        StageMemory(
+            first=0,
+            last=0,
+            tensors={
+                "normed": Treatment(recompute=1, offload=1),
+                "activated": Treatment(recompute=1, offload=1),
+                "attention": Treatment(recompute=1),
+                "projected": Treatment(offload=1),
+            },
+        ),
+    )
+)
 CASES: dict[str, dict[str, Any]] = {
     "single": {"gpus": 1},
     "slice": {"tp": "2", "sp": True},
@@ -43,6 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dualpipe-v": {"layers": 4, "pp": "2", "vpp": "2", "schedule": "dualpipe-v"},
     "heads over context ranks": {"seq": "512", "ulysses": "2"},
     "ring": {"seq": "512", "cp": "2"},
+    "memory plan": {"gpus": 1, "memory": TREATED},
 }
 TIMED = ("single", "data 2", "tensor 2, sequence parallel", "pipeline 2", "zero 3, recomputed")
 """Cases whose steps are timed; of the others one is enough."""
@@ -71,7 +87,13 @@ def planned(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Planned:
     (folder / "tiny.toml").write_text(MODEL)
 
     def plan(
-        gpus: int = 2, model: str = "", cluster: str = "", layers: int = 2, seq: str = "128", **layout: Any
+        gpus: int = 2,
+        model: str = "",
+        cluster: str = "",
+        layers: int = 2,
+        seq: str = "128",
+        memory: MemoryPlan | None = None,
+        **layout: Any,
     ) -> tuple[Job, Plan, Path]:
         shape = folder / "tiny.toml"
         if model or layers != 2:
@@ -84,7 +106,7 @@ def planned(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Planned:
             model=str(shape), cluster=where, gpus=str(gpus), seq=seq, global_batch="4",
             precision="fp32", stack="torch-plain-gloo",
         ).job()  # fmt: skip
-        found = Layout(**stated).plan(job)
+        found = Layout(**stated).plan(job).model_copy(update={"memory": memory})
         path = folder / f"plan{len(list(folder.iterdir()))}.json"
         plans = [{"plan": found.model_dump(mode="json")}]
         path.write_text(json.dumps({"format_version": 1, "job": job.model_dump(mode="json"), "plans": plans}))

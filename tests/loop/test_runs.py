@@ -1,8 +1,10 @@
 """Plans trained on two ranks of this machine: same numbers as one process, messages and memory as predicted."""
 
+import importlib
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from math import exp, log
 from pathlib import Path
@@ -10,9 +12,11 @@ from statistics import mean, median
 from typing import Any
 
 import pytest
-from loop_fixtures import EXPERTS, Planned, Trained, alive, train
+import torch
+from loop_fixtures import EXPERTS, TREATED, Planned, Trained, alive, train
 
 from simtrain.spec.calibration import device_rates
+from simtrain.spec.library import path_of
 from simtrain.validation import compare, launch, predict, refit, runs
 from simtrain.views.validation import record
 
@@ -179,6 +183,33 @@ def test_experts_exchange_and_train_the_same(trained: Trained) -> None:
     for unit in ("calls", "B"):
         row = rows["expert all-to-all", unit]
         assert row.predicted == row.measured
+
+
+def test_a_memory_plan_trains_the_same(trained: Trained) -> None:
+    assert losses(trained["memory plan"][2]) == pytest.approx(losses(trained["single"][2])[:4], abs=TOLERANCE)
+
+
+def test_a_memory_plan_says_what_is_made_again_and_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(path_of("validate")))
+    memory, plan = importlib.import_module("run.memory"), TREATED.model_dump(mode="json")
+    assert memory.treatment(plan, 0, 0, 2) == ({"normed", "activated", "attention"}, set())
+    assert memory.treatment(plan, 0, 1, 2) == (set(), {"normed", "activated", "projected"})
+    assert memory.treatment(plan, 1, 1, 2) == (set(), set())
+    found = {}
+    for kind in ("normed", "attention"):
+        weight = torch.full((3,), 2.0, requires_grad=True)
+        with memory._moving({"normed"}):
+            x = memory.named(kind, torch.ones(3))
+            y = (weight * x).sum()
+        x.zero_()
+        try:
+            y.backward()
+            found[kind] = weight.grad.tolist()
+        except RuntimeError as error:
+            found[kind] = "modified by an inplace operation" in str(error)
+    assert found == {"normed": [1.0, 1.0, 1.0], "attention": True}
+    for name in [name for name in sys.modules if name == "run" or name.startswith("run.")]:
+        del sys.modules[name]
 
 
 FOUR = {"experts 4": {"model": EXPERTS, "pp": "2", "ep": "2"}, "shards 2 of 4": {"zero": "3", "shard_group": "2"}}
