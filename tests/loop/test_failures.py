@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from loop_fixtures import Planned, alive
 
 from simtrain.errors import WrongInput
@@ -80,6 +81,16 @@ def test_out_of_memory_is_told_from_what_follows_it() -> None:
 def test_what_the_worker_says_is_the_reason(line: str) -> None:
     status, why, _ = runs.judged(launch.Ended(1, ("Traceback", line, "rank 0 failed")), [])
     assert (status, why) == ("failed", line)
+
+
+def test_a_torch_that_is_too_old_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(path_of("validate")))
+    machine = importlib.import_module("machine")
+    assert machine.too_old() == ""
+    monkeypatch.setattr(torch, "__version__", "2.10.1+cu128")
+    assert machine.too_old() == "torch 2.10.1+cu128 is too old: these scripts need 2.11 or later"
+    for name in ("machine", "sensors"):
+        sys.modules.pop(name)
 
 
 def test_sensors_that_may_not_be_read_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
