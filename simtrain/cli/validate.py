@@ -103,7 +103,7 @@ def validate(
     prediction = predict.predict(job, chosen) if stage is None else predict.predict_slice(job, chosen, stage)
     asked = None
     if slurm is not None:
-        asked = cluster.parameters(slurm, ranks, job.cluster.node.devices, -(-int(limit) // 60))
+        asked = cluster.parameters(slurm, ranks, job.cluster.node.devices, -(-int(limit) // 60), device)
     if dry_run:
         out = records / "record.json"
         if asked is not None:

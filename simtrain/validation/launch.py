@@ -64,7 +64,7 @@ def run(command: Sequence[str], seconds: float, heard: Callable[[str], None]) ->
     """Run to the end or for at most `seconds`; every line it says goes to `heard`. No process is left behind."""
     mark = uuid.uuid4().hex
     with (
-        _terminable(),
+        terminable(),
         subprocess.Popen(
             command,
             env=os.environ | environment() | {MARK: mark},
@@ -90,7 +90,7 @@ def run(command: Sequence[str], seconds: float, heard: Callable[[str], None]) ->
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends this program as an exception does, so that what it started is ended too."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -41,8 +41,8 @@ class Task:
         return subprocess.run(command, env=os.environ | self.environment | rank, check=False).returncode
 
 
-def parameters(options: str, ranks: int, node_ranks: int, minutes: int) -> dict[str, Any]:
-    """submitit's parameters: shape of the job, and the user's `partition=a,account=b`."""
+def parameters(options: str, ranks: int, node_ranks: int, minutes: int, device: str) -> dict[str, Any]:
+    """submitit's parameters: shape of the job, and the user's `partition=a,account=b`; `device`: cpu or cuda."""
     found: dict[str, Any] = {}
     for part in filter(None, options.split(",")):
         name, mark, value = part.partition("=")
@@ -51,28 +51,43 @@ def parameters(options: str, ranks: int, node_ranks: int, minutes: int) -> dict[
             raise WrongInput([Problem("--slurm", part, rule, "write it like partition=gpu,account=me")])
         found[f"slurm_{name}"] = value
     nodes = -(-ranks // node_ranks)
-    shape = {"nodes": nodes, "tasks_per_node": ranks // nodes, "gpus_per_node": ranks // nodes, "timeout_min": minutes}
-    return shape | found
+    each = ranks // nodes
+    shape = {"nodes": nodes, "tasks_per_node": each, "timeout_min": minutes}
+    return shape | ({"gpus_per_node": each} if device == "cuda" else {}) | found
 
 
 def submit(
-    wanted: runs.Wanted, asked: dict[str, Any], folder: Path, heard: Callable[[str], None]
+    wanted: runs.Wanted,
+    asked: dict[str, Any],
+    folder: Path,
+    heard: Callable[[str], None],
+    where: str | None = None,
+    poll: float = POLL,
 ) -> tuple[str, str, list[dict[str, Any]]]:
-    """Submit, wait, gather; a job that is interrupted here is cancelled."""
+    """Submit, wait, gather; where this program is interrupted (SIGINT, SIGTERM) the job is cancelled.
+
+    Whatever its ranks recorded is gathered all the same. `where`: submitit's name of a cluster, the one found here if
+    None; `poll`: seconds between looks.
+    """
     try:
         import submitit
     except ImportError:
         raise WrongInput([Problem("--slurm", None, "needs submitit", "pip install submitit")]) from None
     out = folder / "record.json"
-    executor = submitit.AutoExecutor(folder=str(folder / "log"))
+    executor = submitit.AutoExecutor(folder=str(folder / "log"), cluster=where)
     executor.update_parameters(**asked)
-    job = executor.submit(Task("run", runs.arguments(wanted, out), launch.environment()))
-    try:
-        while not job.done():
-            heard(f"Slurm job {job.job_id}: {job.state}")
-            time.sleep(POLL)
-    except BaseException:
-        job.cancel()
-        raise
-    code = 0 if all(result == 0 for result in job.results()) else 1
-    return runs.judged(launch.Ended(code, tuple((job.stderr() or "").splitlines()[-launch.TAIL :])), runs.parts(out))
+    with launch.terminable():
+        job = executor.submit(Task("run", runs.arguments(wanted, out), launch.environment()))
+        try:
+            while not job.done():
+                heard(f"Slurm job {job.job_id}: {job.state}")
+                time.sleep(poll)
+            code = max(job.results())
+        except (KeyboardInterrupt, SystemExit):
+            job.cancel(check=False)
+            return "failed", f"interrupted; job {job.job_id} was cancelled", runs.parts(out)
+        except Exception as error:  # submitit's own classes, for a job that the cluster ended
+            why = str(error).strip().splitlines() or [type(error).__name__]
+            return "failed", f"job {job.job_id}: {why[0]}", runs.parts(out)
+    said = tuple((job.stderr() or "").splitlines()[-launch.TAIL :])
+    return runs.judged(launch.Ended(int(code != 0), said), runs.parts(out))

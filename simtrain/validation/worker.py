@@ -9,6 +9,7 @@ from simtrain.spec import load
 from simtrain.spec.base import Duration, Evidence, Fact
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of
+from simtrain.spec.memory_plan import MemoryPlan
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.validation.own_profile import RECORDED
 
@@ -51,11 +52,12 @@ def unsupported(job: Job, plan: Plan) -> list[Problem]:
         if has
     ]
     layouts = {
-        "--cp (ring)": plan.cp_ring > 1,
+        "a ring beside head exchange (--ulysses); use one of them": plan.cp_ring > 1 and plan.cp_head > 1,
+        "a ring whose attention is recomputed in part; use --recompute full or none": plan.cp_ring > 1
+        and plan.recompute == "selective",
         "experts with tensor ranks": model.experts is not None and plan.tp > 1,
         "adapters": job.frozen,
         "frozen weights": bool(job.freeze),
-        "a memory plan": plan.memory is not None,
         "more tensor ranks than key-value heads": model.kv_heads % plan.tp > 0,
         "a vocabulary that tensor ranks do not divide": model.vocabulary % plan.tp > 0,
         "offloaded optimizer states beside sharding": plan.offload == "optimizer" and plan.zero > 0,
@@ -64,8 +66,30 @@ def unsupported(job: Job, plan: Plan) -> list[Problem]:
     asked += [
         Problem("layout", None, f"has {name}, which the worker does not run") for name, has in layouts.items() if has
     ]
+    asked += [] if plan.memory is None else _untreated(job, plan, plan.memory)
     if job.precision.matmul not in ("fp32", "tf32", "bf16"):
         asked.append(Problem("precision", job.precision.name, "is not run by the worker", "use bf16-mixed or fp32"))
     table = PlanTable.of([plan])
     broken = broken_rules(job, table)[0]
     return asked + [Problem(f"worker: {described(job, table, rule)}", None, stated(rule)) for rule in broken]
+
+
+def _untreated(job: Job, plan: Plan, memory: MemoryPlan) -> list[Problem]:
+    """What the worker cannot do of a memory plan (validate/run/memory.py)."""
+    of = [treatment for stage in memory.stages for treatment in stage.tensors.values()]
+    fewest = min(job.model.layers // plan.pp, job.model.layers)
+    again, moved = (max((getattr(one, how) for one in of), default=0) for how in ("recompute", "offload"))
+    asked = {
+        "keeps tensors in fewer bits": any(one.quantise for one in of),
+        "moves tensors to drives": memory.tier == "nvme" and moved > 0,
+        "rebuilds layers in parts": memory.layer_chunks > 1,
+        "takes the loss in parts": memory.loss_chunks > 1,
+        "stands beside tensor ranks": plan.tp > 1,
+        "stands beside a ring": plan.cp_ring > 1,
+        "stands beside chunks of a pipeline": plan.vpp > 1,
+        "stands beside experts": job.model.experts is not None,
+        "makes again and moves tensors of one layer": again + moved > fewest and min(again, moved) > 0,
+    }
+    nearest = f"the nearest that runs: no memory plan, --full-layers {again}"
+    rule = "which the worker does not run"
+    return [Problem("memory plan", None, f"{what}, {rule}", nearest) for what, so in asked.items() if so]

@@ -10,6 +10,7 @@ import pytest
 
 from simtrain.search.layout import Layout
 from simtrain.spec.job import Job
+from simtrain.spec.memory_plan import MemoryPlan, StageMemory, Treatment
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
 from simtrain.validation import launch, own_profile, runs
@@ -26,16 +27,41 @@ vocabulary = 1024
 PLAIN = dict.fromkeys(("tp", "pp", "vpp", "cp", "ulysses", "ep", "etp", "micro_batch"), "1")
 STEPS = 5
 EXPERTS = "[experts]\ncount = 4\ntop_k = 2\nffn = 256\n"
+TREATED = MemoryPlan(
+    stages=(
+        StageMemory(
+            first=0,
+            last=0,
+            tensors={
+                "normed": Treatment(recompute=1, offload=1),
+                "activated": Treatment(recompute=1, offload=1),
+                "attention": Treatment(recompute=1),
+                "projected": Treatment(offload=1),
+            },
+        ),
+    )
+)
 CASES: dict[str, dict[str, Any]] = {
     "single": {"gpus": 1},
     "slice": {"tp": "2", "sp": True},
+    "four layers, single": {"gpus": 1, "layers": 4},
+    "512 positions, single": {"gpus": 1, "seq": "512"},
     "experts, single": {"gpus": 1, "model": EXPERTS},
     "data 2": {},
     "tensor 2, sequence parallel": {"tp": "2", "sp": True},
     "pipeline 2": {"pp": "2"},
     "zero 3, recomputed": {"zero": "3", "recompute": "full"},
     "experts 2": {"model": EXPERTS, "ep": "2"},
+    "interleaved": {"layers": 4, "pp": "2", "vpp": "2", "schedule": "interleaved"},
+    "breadth-first": {"layers": 4, "pp": "2", "vpp": "2", "schedule": "breadth-first"},
+    "zb-v": {"layers": 4, "pp": "2", "vpp": "2", "schedule": "zb-v"},
+    "dualpipe-v": {"layers": 4, "pp": "2", "vpp": "2", "schedule": "dualpipe-v"},
+    "heads over context ranks": {"seq": "512", "ulysses": "2"},
+    "ring": {"seq": "512", "cp": "2"},
+    "memory plan": {"gpus": 1, "memory": TREATED},
 }
+TIMED = ("single", "data 2", "tensor 2, sequence parallel", "pipeline 2", "zero 3, recomputed")
+"""Cases whose steps are timed; of the others one is enough."""
 SLICES = ("slice",)
 
 
@@ -60,19 +86,27 @@ def planned(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Planned:
     folder = tmp_path_factory.mktemp("plans")
     (folder / "tiny.toml").write_text(MODEL)
 
-    def plan(gpus: int = 2, model: str = "", cluster: str = "", **layout: Any) -> tuple[Job, Plan, Path]:
+    def plan(
+        gpus: int = 2,
+        model: str = "",
+        cluster: str = "",
+        layers: int = 2,
+        seq: str = "128",
+        memory: MemoryPlan | None = None,
+        **layout: Any,
+    ) -> tuple[Job, Plan, Path]:
         shape = folder / "tiny.toml"
-        if model:
+        if model or layers != 2:
             shape = folder / "other.toml"
-            shape.write_text(MODEL + model)
+            shape.write_text(MODEL.replace("layers = 2", f"layers = {layers}") + model)
         stated: dict[str, Any] = PLAIN | {"sp": False, "zero": "0", "shard_group": None, "schedule": None}
         stated |= {"recompute": "none", "full_layers": "0", "offload": "none"} | layout
         where = cluster or str(profile / "cluster.toml")
         job = Request(
-            model=str(shape), cluster=where, gpus=str(gpus), seq="128", global_batch="4",
+            model=str(shape), cluster=where, gpus=str(gpus), seq=seq, global_batch="4",
             precision="fp32", stack="torch-plain-gloo",
         ).job()  # fmt: skip
-        found = Layout(**stated).plan(job)
+        found = Layout(**stated).plan(job).model_copy(update={"memory": memory})
         path = folder / f"plan{len(list(folder.iterdir()))}.json"
         plans = [{"plan": found.model_dump(mode="json")}]
         path.write_text(json.dumps({"format_version": 1, "job": job.model_dump(mode="json"), "plans": plans}))
@@ -83,7 +117,8 @@ def planned(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Planned:
 
 def train(folder: Path, ranks: int, plans: dict[str, str]) -> None:
     """Run plan files by name in one launch; parts go to `folder`."""
-    arguments = [str(folder), str(STEPS), ",".join(SLICES), *(f"{name}={path}" for name, path in plans.items())]
+    cases = (f"{name}={path}={STEPS if name in TIMED else 1}" for name, path in plans.items())
+    arguments = [str(folder), ",".join(SLICES), *cases]
     command = launch.torchrun("many", ranks, arguments)
     extra = {"PYTHONPATH": f"{launch.environment()['PYTHONPATH']}:{Path(__file__).parent}"}
     ended = launch.run(["env", *(f"{k}={v}" for k, v in extra.items()), *command], 240.0, lambda line: None)

@@ -11,11 +11,11 @@ from run.__main__ import run
 
 
 def main() -> None:
-    folder, steps, slices, *cases = sys.argv[1:]
+    folder, slices, *cases = sys.argv[1:]
     machine = Machine("cpu")
     machine.join()
     for case in cases:
-        name, path = case.split("=")
+        name, path, steps = case.split("=")
         document = json.loads(pathlib.Path(path).read_text())
         asked = argparse.Namespace(slice=0 if name in slices.split(",") else None, steps=int(steps), trace=None)
         machine.share(document["job"]["cluster"]["node"]["devices"])

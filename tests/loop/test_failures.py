@@ -1,15 +1,18 @@
 """How a run can end, and that nothing of it is left."""
 
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loop_fixtures import alive
+import torch
+from loop_fixtures import Planned, alive
 
 from simtrain.errors import WrongInput
 from simtrain.spec.library import path_of
@@ -80,6 +83,16 @@ def test_what_the_worker_says_is_the_reason(line: str) -> None:
     assert (status, why) == ("failed", line)
 
 
+def test_a_torch_that_is_too_old_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(path_of("validate")))
+    machine = importlib.import_module("machine")
+    assert machine.too_old() == ""
+    monkeypatch.setattr(torch, "__version__", "2.10.1+cu128")
+    assert machine.too_old() == "torch 2.10.1+cu128 is too old: these scripts need 2.11 or later"
+    for name in ("machine", "sensors"):
+        sys.modules.pop(name)
+
+
 def test_sensors_that_may_not_be_read_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(path_of("validate")))
     sensors = importlib.import_module("sensors")
@@ -104,10 +117,42 @@ def test_sensors_that_may_not_be_read_say_so(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_slurm_parameters() -> None:
-    found = slurm.parameters("partition=gpu,account=me", 16, 8, 30)
+    found = slurm.parameters("partition=gpu,account=me", 16, 8, 30, "cuda")
     assert found == {
         "nodes": 2, "tasks_per_node": 8, "gpus_per_node": 8, "timeout_min": 30,
         "slurm_partition": "gpu", "slurm_account": "me",
     }  # fmt: skip
     with pytest.raises(WrongInput, match="name=value"):
-        slurm.parameters("gpu", 8, 8, 30)
+        slurm.parameters("gpu", 8, 8, 30, "cuda")
+    assert "gpus_per_node" not in slurm.parameters("", 2, 2, 30, "cpu")
+
+
+WAITING = """
+import json, pathlib, sys
+from simtrain.validation import runs, slurm
+plan, folder = map(pathlib.Path, sys.argv[1:])
+wanted = runs.Wanted(plan, 1, 2, "cpu", "gloo", 1000, None, None, 60.0)
+asked = slurm.parameters("", 2, 2, 2, "cpu")
+print(json.dumps(slurm.submit(wanted, asked, folder, lambda line: None, "local", 0.2)))
+"""
+
+
+def test_an_interrupted_wait_cancels_the_job_and_keeps_what_it_had(planned: Planned, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    command = [sys.executable, "-c", WAITING, str(planned()[2]), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting:
+        until = time.monotonic() + 90
+        while time.monotonic() < until and waiting.poll() is None:
+            if any(part["step_times_s"] for part in runs.parts(tmp_path / "record.json")):
+                break
+            time.sleep(0.2)
+        waiting.terminate()
+        said, _ = waiting.communicate(timeout=60)
+    status, why, parts = json.loads(said.splitlines()[-1])
+    assert status == "failed"
+    assert "was cancelled" in why
+    assert any(part["step_times_s"] for part in parts)
+    until = time.monotonic() + 20
+    while alive(str(tmp_path / "record.json")) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert alive(str(tmp_path / "record.json")) == []

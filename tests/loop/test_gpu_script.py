@@ -33,7 +33,10 @@ def test_large_plans_are_made_for_ones_own_device(
     """So that what their slices take tells the rates of that device."""
     monkeypatch.syspath_prepend(str(path_of("validate") / "gpu"))
     path = importlib.import_module("write_plans").large(profile / "cluster.toml", tmp_path)
-    job = Request(model="llama-3-70b", cluster=str(path), gpus="512", seq="8192", global_batch="64").job()
+    job = Request(
+        model="llama-3-70b", cluster=str(path), gpus="512", seq="8192", global_batch="64",
+        precision="fp32", stack="torch-plain-gloo",
+    ).job()  # fmt: skip
     assert job.cluster.device.profile == str(profile.resolve())
     assert job.devices == 512
     sys.modules.pop("write_plans")
@@ -47,16 +50,22 @@ def test_what_fell_or_was_cut_is_tried_again(planned: Planned, tmp_path: Path) -
     one, two = planned(gpus=1)[2], planned()[2]
     (plans / "one.json").write_bytes(one.read_bytes())
     (plans / "two.json").write_bytes(two.read_bytes())
+    big = json.loads(one.read_text())
+    big["job"]["model"]["vocabulary"] = 10**13
+    (plans / "big.json").write_text(json.dumps(big))
     stated = ("--device", "cpu", "--plans", str(plans), "--out", str(out), "--steps", "2")
     cut = gpu(*stated, "--minutes", "0.002")
     assert cut.returncode == 1
-    assert "no result yet: one, two" in cut.stderr
+    assert "no result yet: big, one, two" in cut.stderr
     assert list((out / "runs").glob("*.json")) == []
     fell = gpu(*stated)
     assert fell.returncode == 1
     assert "no result yet: two" in fell.stderr
     (record,) = json.loads((out / "runs" / "one.json").read_text())["ranks"]
     assert (record["status"], len(record["step_times_s"])) == ("ok", 2)
+    (late,) = json.loads((out / "runs" / "big.json").read_text())["ranks"]
+    assert late["status"] == "out of memory", "the run went on to the next plan"
+    assert "tried to allocate" in late["why"]
     (plans / "two.json").unlink()
     ended = gpu(*stated)
     assert ended.returncode == 0

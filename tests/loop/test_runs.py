@@ -1,8 +1,10 @@
 """Plans trained on two ranks of this machine: same numbers as one process, messages and memory as predicted."""
 
+import importlib
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from math import exp, log
 from pathlib import Path
@@ -10,13 +12,19 @@ from statistics import mean, median
 from typing import Any
 
 import pytest
-from loop_fixtures import EXPERTS, Planned, Trained, alive, train
+import torch
+from loop_fixtures import EXPERTS, TREATED, Planned, Trained, alive, train
 
 from simtrain.spec.calibration import device_rates
+from simtrain.spec.library import path_of
 from simtrain.validation import compare, launch, predict, refit, runs
 from simtrain.views.validation import record
 
 LAYOUTS = ("data 2", "tensor 2, sequence parallel", "pipeline 2", "zero 3, recomputed")
+LIKE = {
+    **dict.fromkeys(("interleaved", "breadth-first", "zb-v", "dualpipe-v"), "four layers, single"),
+    **dict.fromkeys(("heads over context ranks", "ring"), "512 positions, single"),
+}
 TOLERANCE = 1e-4
 """Of losses in fp32 after six updates."""
 WITHIN = {"pipeline 2": 0.08}
@@ -36,6 +44,16 @@ def losses(parts: list[dict[str, Any]]) -> list[float]:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_plan_trains_as_one_process_does(name: str, trained: Trained) -> None:
     assert losses(trained[name][2]) == pytest.approx(losses(trained["single"][2]), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_other_schedules_and_context_train_as_one_process_does(name: str, trained: Trained) -> None:
+    job, plan, parts = trained[name]
+    assert losses(parts) == pytest.approx(losses(trained[LIKE[name]][2]), abs=TOLERANCE)
+    for row in compare.compared(predict.predict(job, plan), parts):
+        kind = row.name.split()[0]
+        if kind in ("pipeline", "context") or (kind, row.unit) == ("heads", "B"):
+            assert row.predicted == row.measured, row
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -167,13 +185,54 @@ def test_experts_exchange_and_train_the_same(trained: Trained) -> None:
         assert row.predicted == row.measured
 
 
-def test_experts_of_a_pipeline_are_averaged_where_they_are_held(
-    trained: Trained, planned: Planned, tmp_path: Path
-) -> None:
-    _, _, path = planned(gpus=4, model=EXPERTS, cluster="dgx-h100", pp="2", ep="2")
-    train(tmp_path, 4, {"experts 4": str(path)})
-    parts = runs.parts(tmp_path / "experts 4.json")
+def test_a_memory_plan_trains_the_same(trained: Trained) -> None:
+    assert losses(trained["memory plan"][2]) == pytest.approx(losses(trained["single"][2])[:4], abs=TOLERANCE)
+
+
+def test_a_memory_plan_says_what_is_made_again_and_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(path_of("validate")))
+    memory, plan = importlib.import_module("run.memory"), TREATED.model_dump(mode="json")
+    assert memory.treatment(plan, 0, 0, 2) == ({"normed", "activated", "attention"}, set())
+    assert memory.treatment(plan, 0, 1, 2) == (set(), {"normed", "activated", "projected"})
+    assert memory.treatment(plan, 1, 1, 2) == (set(), set())
+    found = {}
+    for kind in ("normed", "attention"):
+        weight = torch.full((3,), 2.0, requires_grad=True)
+        with memory._moving({"normed"}):
+            x = memory.named(kind, torch.ones(3))
+            y = (weight * x).sum()
+        x.zero_()
+        y.backward()
+        found[kind] = weight.grad.tolist()
+    assert found == {"normed": [1.0, 1.0, 1.0], "attention": [0.0, 0.0, 0.0]}, "what moved is a copy"
+    for name in [name for name in sys.modules if name == "run" or name.startswith("run.")]:
+        del sys.modules[name]
+
+
+FOUR = {"experts 4": {"model": EXPERTS, "pp": "2", "ep": "2"}, "shards 2 of 4": {"zero": "3", "shard_group": "2"}}
+
+
+@pytest.fixture(scope="module")
+def by_four(planned: Planned, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Plans of four ranks."""
+    folder = tmp_path_factory.mktemp("four")
+    made = {name: planned(gpus=4, cluster="dgx-h100", **stated) for name, stated in FOUR.items()}
+    train(folder, 4, {name: str(path) for name, (_, _, path) in made.items()})
+    return {name: (job, plan, runs.parts(folder / f"{name}.json")) for name, (job, plan, _) in made.items()}
+
+
+def test_experts_of_a_pipeline_are_averaged_where_they_are_held(trained: Trained, by_four: Trained) -> None:
+    parts = by_four["experts 4"][2]
     assert losses(parts) == pytest.approx(losses(trained["experts, single"][2]), abs=TOLERANCE)
+
+
+def test_states_in_shards_of_part_of_the_ranks(trained: Trained, by_four: Trained) -> None:
+    job, plan, parts = by_four["shards 2 of 4"]
+    assert losses(parts) == pytest.approx(losses(trained["single"][2]), abs=TOLERANCE)
+    rows = [row for row in compare.compared(predict.predict(job, plan), parts) if row.name.startswith("data ")]
+    assert {row.name for row in rows} == {"data all-gather", "data reduce-scatter", "data all-reduce"}
+    for row in rows:
+        assert row.predicted == row.measured, row
 
 
 def test_a_slice_is_one_rank_of_a_larger_plan(trained: Trained) -> None:

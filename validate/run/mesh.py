@@ -14,7 +14,8 @@ class Mesh:
     def __init__(self, plan, machine, alone=False, stage=0):
         self.plan, self.alone, self.machine = plan, alone, machine
         self.tp, self.pp, self.dp, self.ep = plan["tp"], plan["pp"], plan["dp"], plan["ep"]
-        self.cp = plan["cp_ring"] * plan["cp_head"]
+        self.ring, self.heads = plan["cp_ring"], plan["cp_head"]
+        self.cp = self.ring * self.heads
         self.sp = plan["sp"]
         self.place = dict.fromkeys(("pp", "dp", "cp", "tp", "ep"), 0)
         self.place["pp"] = stage
@@ -46,6 +47,16 @@ class Mesh:
     def group(self, name):
         """The process group of one axis."""
         return (self.experts if name in ("ep", "edp") else self.whole).get_group(name)
+
+    def positions(self, length):
+        """Places in the sequence of this rank's `length` positions, as slices.
+
+        A ring gives each rank an early and a late part, so that causal attention takes all as long.
+        """
+        place, half = self.place["cp"], length // 2
+        if self.ring == 1:
+            return [slice(place * length, (place + 1) * length)]
+        return [slice(at * half, (at + 1) * half) for at in (place, 2 * self.ring - 1 - place)]
 
     def enter(self, x):
         """Into a tensor-parallel region: positions gathered (sequence parallel), or the same on every rank."""

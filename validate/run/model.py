@@ -9,7 +9,10 @@ from torch import nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from run.experts import Experts
+from run.memory import making, named, treated, treatment
 from run.mesh import VocabularyLoss
+from run.ring import RingAttention
 
 KEPT = ("mm", "addmm", "bmm", "_scaled_dot_product")
 """Operations whose results selective recomputation keeps: all products and attention."""
@@ -85,18 +88,26 @@ class Attention(nn.Module):
     def forward(self, x, rotation):
         batch, length, _ = x.shape
         heads = self.heads + 2 * self.kv_heads
-        qkv = F.linear(x, self.shape.read(self.read_all)).view(batch, length, heads, self.size)
-        q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), 2)
-        q, k = turned(q, rotation), turned(k, rotation)
-        degree = self.shape.mesh.cp
+        with making("projected"):
+            qkv = F.linear(x, self.shape.read(self.read_all)).view(batch, length, heads, self.size)
+            q, k, v = named("projected", qkv).split((self.heads, self.kv_heads, self.kv_heads), 2)
+            q, k = (named("projected", turned(part, rotation)) for part in (q, k))
+        with making("attention"):
+            out = named("attention", self._attended(q, k, v))
+        with making("middle"):
+            return F.linear(out.reshape(batch, length, self.heads * self.size), self.shape.read(self.output))
+
+    def _attended(self, q, k, v):
+        degree = self.shape.mesh.heads
         if degree > 1:
             q, k, v = self._spread(q, k, v, degree)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+        if self.shape.mesh.ring > 1:
+            out = RingAttention.apply(q, k, v, self.shape.mesh)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
         out = out.transpose(1, 2)
-        if degree > 1:
-            out = self._joined(out, degree)
-        return F.linear(out.reshape(batch, length, self.heads * self.size), self.shape.read(self.output))
+        return self._joined(out, degree) if degree > 1 else out
 
     def _spread(self, q, k, v, degree):
         """From a part of the positions and all heads to all positions and a part of the heads."""
@@ -124,58 +135,15 @@ class FeedForward(nn.Module):
         self.down = shape.weight((f"{name}.down", (model["hidden"], model["ffn"]), 1))
 
     def forward(self, x):
-        x = F.linear(x, self.shape.read(self.up))
-        if self.gated:
-            gate, up = x.chunk(2, -1)
-            x = F.silu(gate) * up
-        else:
-            x = F.gelu(x)
-        return F.linear(x, self.shape.read(self.down))
-
-
-class Experts(nn.Module):
-    """A mixture of experts whose copies are dealt out evenly, as plans assume; each product is batched over experts."""
-
-    def __init__(self, shape, name):
-        super().__init__()
-        experts, model, self.shape = shape.model["experts"], shape.model, shape
-        self.count, self.top_k, ffn = experts["count"], experts["top_k"], experts["ffn"]
-        self.local = self.count // shape.mesh.ep
-        first = shape.mesh.place["ep"] * self.local
-        self.router = shape.weight((f"{name}.router", (self.count, model["hidden"]), None))
-        own = range(first, first + self.local)
-        self.held = Held(shape, name, own, ffn)
-
-    def forward(self, x):
-        batch, length, hidden = x.shape
-        tokens, mesh = x.reshape(-1, hidden), self.shape.mesh
-        share = F.linear(tokens, self.shape.read(self.router)).float().softmax(-1)
-        copies = torch.arange(len(tokens) * self.top_k, device=x.device)
-        expert, token = copies % self.count, copies // self.top_k
-        order = torch.argsort(expert, stable=True)
-        sent = tokens[token[order]].view(mesh.ep, self.local, -1, hidden)
-        there = mesh.exchange(sent, "ep").transpose(0, 1).reshape(self.local, -1, hidden)
-        back = self.held(there).view(self.local, mesh.ep, -1, hidden).transpose(0, 1)
-        done = mesh.exchange(back, "ep").reshape(-1, hidden)
-        weighted = done * share[token[order], expert[order]].to(done.dtype)[:, None]
-        return torch.zeros_like(tokens).index_add(0, token[order], weighted).view(batch, length, hidden)
-
-
-class Held(nn.Module):
-    """The experts of one rank."""
-
-    def __init__(self, shape, name, own, ffn):
-        super().__init__()
-        self.shape, hidden = shape, shape.model["hidden"]
-        up = [(f"{name}.{i}.{part}", (ffn, hidden), None) for i in own for part in ("gate", "up")]
-        down = [(f"{name}.{i}.down", (hidden, ffn), None) for i in own]
-        self.up, self.down, self.count = shape.weight(*up), shape.weight(*down), len(own)
-
-    def forward(self, x):
-        up = self.shape.read(self.up).view(self.count, -1, x.shape[-1])
-        gate, lifted = torch.bmm(x, up.transpose(1, 2)).chunk(2, -1)
-        down = self.shape.read(self.down).view(self.count, x.shape[-1], -1)
-        return torch.bmm(F.silu(gate) * lifted, down.transpose(1, 2))
+        with making("expanded"):
+            x = named("expanded", F.linear(x, self.shape.read(self.up)))
+        with making("activated"):
+            if self.gated:
+                gate, up = x.chunk(2, -1)
+                x = named("activated", F.silu(gate)) * up
+            else:
+                x = F.gelu(x)
+        return F.linear(named("activated", x), self.shape.read(self.down))
 
 
 class Layer(nn.Module):
@@ -191,8 +159,18 @@ class Layer(nn.Module):
 
     def forward(self, x, rotation):
         mesh = self.mesh
-        x = x + mesh.leave(self.attention(mesh.enter(self.norm(x)), rotation))
-        return x + mesh.leave(self.feed(mesh.enter(self.second(x))))
+        with making("normed"):
+            normed = named("normed", self.norm(x))
+        with making("projected"):
+            normed = mesh.enter(normed)
+        attended = self.attention(normed, rotation)
+        with making("middle"):
+            x = named("middle", x + mesh.leave(attended))
+        with making("normed"):
+            normed = named("normed", self.second(x))
+        with making("expanded"):
+            normed = mesh.enter(normed)
+        return x + mesh.leave(self.feed(normed))
 
 
 class Embedding(nn.Module):
@@ -232,6 +210,7 @@ class Chunk(nn.Module):
         self.shape, self.plan = shape, plan
         self.embedding = Embedding(shape) if first else None
         self.layers = nn.ModuleList([Layer(shape, index) for index in layers])
+        self.stage = shape.mesh.place["pp"]
         self.head = Head(shape) if last else None
 
     def forward(self, x):
@@ -243,6 +222,8 @@ class Chunk(nn.Module):
         return x if self.head is None else self.head(x)
 
     def _run(self, layer, x, turn, place):
+        if self.plan.get("memory"):
+            return treated(layer, x, turn, *treatment(self.plan["memory"], self.stage, place, len(self.layers)))
         if self.plan["recompute"] == "full" or place < self.plan["full_layers"]:
             return checkpoint(layer, x, turn, use_reentrant=False)
         if self.plan["recompute"] == "selective":
@@ -264,10 +245,10 @@ def _keep(context, operation, *args, **kwargs):
 def rotation(shape, x):
     """Cosine and sine of every position of a tensor-parallel region, shape (1, positions, 1, head_dim)."""
     mesh, size = shape.mesh, shape.model["head_dim"]
-    length = x.shape[1] * (mesh.tp if mesh.sp else 1)
-    first = mesh.place["cp"] * length
+    places = mesh.positions(x.shape[1] * (mesh.tp if mesh.sp else 1))
     rate = 10000.0 ** (-torch.arange(0, size, 2, device=x.device) / size)
-    angle = torch.outer(torch.arange(first, first + length, device=x.device), rate).repeat(1, 2)[None, :, None]
+    at = torch.cat([torch.arange(place.start, place.stop, device=x.device) for place in places])
+    angle = torch.outer(at, rate).repeat(1, 2)[None, :, None]
     return angle.cos().to(shape.dtype), angle.sin().to(shape.dtype)
 
 

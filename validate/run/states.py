@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from run.model import Experts
+from run.experts import Experts
 from run.watch import axis
 
 

@@ -92,14 +92,14 @@ class Training:
     def _draw(self, turn):
         each = self.batch * self.microbatches
         first = self.mesh.place["dp"] * each
-        length = self.sequence // self.mesh.cp
-        begin = self.mesh.place["cp"] * length
+        places = self.mesh.positions(self.sequence // self.mesh.cp)
         drawn = []
         for sequence in range(first, first + each):
             seed = torch.Generator().manual_seed(7919 * turn + sequence)
             drawn.append(torch.randint(self.job["model"]["vocabulary"], (self.sequence + 1,), generator=seed))
         whole = torch.stack(drawn).to(self.machine.device)
-        return whole[:, begin : begin + length].contiguous(), whole[:, begin + 1 : begin + length + 1].contiguous()
+        tokens, targets = (torch.cat([part[:, place] for place in places], 1) for part in (whole[:, :-1], whole[:, 1:]))
+        return tokens.contiguous(), targets.contiguous()
 
     def step(self, number):
         """One step; the mean loss of this rank's microbatches where it has the head, else None."""

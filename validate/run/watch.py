@@ -58,7 +58,9 @@ class Watch(TorchDispatchMode):
 
     def _count(self, space, name, args, out):
         kind = KINDS[name]
-        where = "tensor" if space == "_c10d_functional" else "pipeline" if kind == "point_to_point" else _axis[-1]
+        where = "tensor" if space == "_c10d_functional" else _axis[-1]
+        if kind == "point_to_point" and where != "context":
+            where = "pipeline"
         tensors = [leaf for leaf in tree_leaves((args, out)) if isinstance(leaf, torch.Tensor)]
         self.calls[where, kind] += 1
         self.bytes[where, kind] += max(tensor.numel() * tensor.element_size() for tensor in tensors)
