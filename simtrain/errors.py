@@ -26,6 +26,10 @@ class WrongInput(Exception):
         self.problems = tuple(problems)
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type["WrongInput"], tuple[tuple[Problem, ...]]]:
+        """Travels between processes with its problems."""
+        return WrongInput, (self.problems,)
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint naming the closest known names, or listing them when few."""

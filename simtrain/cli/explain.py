@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simtrain.cli.options import AsJson
+from simtrain.cli.options import Allow, AsJson
 
 if TYPE_CHECKING:
     from simtrain.errors import Problem
@@ -21,6 +21,9 @@ Examples:
 --why-not names options of a layout as simtrain simulate has them; options that
 are not named are free, so the best plan that has the named ones is compared.
 
+--allow: the best plans, now and on the changed machine, may have memory plans
+that do this with activations; by default what the plan's own does, if any.
+
 Exit codes: 0 explained, 2 wrong input."""
 
 
@@ -30,9 +33,11 @@ def explain(
     why_not: Annotated[
         str | None, typer.Option(metavar="NAME=VALUE,...", help="Compare with the best plan that has these.")
     ] = None,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain and show it."""
+    from simtrain.cli.inputs import actions, without_drives
     from simtrain.cli.output import console, print_json, progress
     from simtrain.cli.planfile import read_plan
     from simtrain.errors import WrongInput
@@ -41,18 +46,20 @@ def explain(
     from simtrain.views.explain import document, print_explanation
 
     asked, problems = _asked(why_not)
+    allowed = actions(allow, problems)
     try:
         columns(asked or {})
     except WrongInput as wrong:
         problems += wrong.problems
     try:
         job, chosen = read_plan(plan, rank)
+        problems += without_drives(job, allowed)
     except WrongInput as wrong:
         raise WrongInput([*wrong.problems, *problems]) from None
     if problems:
         raise WrongInput(problems)
     with progress("explaining") as update:
-        found = explained(job, chosen, asked, update)
+        found = explained(job, chosen, asked, update, allowed)
     if as_json:
         print_json(document(found))
     else:

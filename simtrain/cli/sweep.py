@@ -35,7 +35,8 @@ cluster, gpus, seq, global-batch, tokens, precision, optimizer, stack,
 adapter-rank.
 
 What is found is kept in FILE.journal at once. The same command goes on where
-one was stopped or killed; the journal is deleted once FILE is written.
+one was stopped or killed; points found by another version of simtrain are
+asked again. The journal is deleted once FILE is written.
 
 --scheduler runs the points on a Dask cluster: the address of its scheduler,
 or its scheduler file (.json); dask-jobqueue starts one under Slurm.
@@ -70,12 +71,14 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Ask at every point and show the answers."""
+    from contextlib import closing
     from dataclasses import replace
     from importlib.util import find_spec
 
     from simtrain.cli.inputs import calibrated, request, unreadable
     from simtrain.cli.output import check_writable, console, note, print_json, progress, write_pieces
     from simtrain.errors import Problem, WrongInput
+    from simtrain.study.journal import Journal
     from simtrain.study.points import axis, points
     from simtrain.study.sweep import swept
     from simtrain.views.page import missing_plotly
@@ -120,7 +123,9 @@ def sweep(
         raise WrongInput(problems)
     journal = None if out is None else out.with_name(f"{out.name}.journal")
     if journal is not None and journal.exists():
-        note(f"going on with {journal}")
+        with closing(Journal(journal)) as kept:
+            again = f"; {kept.stale} found by another version of simtrain are asked again" if kept.stale else ""
+            note(f"going on with {journal}: {len(kept.rows)} points are there{again}")
     with progress("sweeping") as update:
         rows = swept([point.job for point in found], best_row, journal, scheduler, update)
     document = sweep_document(found, rows)

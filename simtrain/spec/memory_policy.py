@@ -83,3 +83,14 @@ def free(actions: Sequence[Action]) -> Policy:
         name: Rule(may=tuple(kind for kind, there in kinds.items() if there and name in able[kind])) for name in MOVED
     }
     return Policy(name="free", title="whatever is allowed", source="the command line", tensors=tensors)
+
+
+def actions_of(plan: MemoryPlan | None) -> tuple[Action, ...]:
+    """What a memory plan does with activations, in the order of ACTIONS."""
+    if plan is None:
+        return ()
+    done = {kind for stage in plan.stages for how in stage.tensors.values() for kind in KINDS if getattr(how, kind)}
+    named: set[Action] = {"recompute", "quantise"} & done
+    named |= {plan.tier} if "offload" in done else set()
+    named |= {"chunk"} if max(plan.loss_chunks, plan.layer_chunks) > 1 else set()
+    return tuple(action for action in ACTIONS if action in named)

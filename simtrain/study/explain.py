@@ -3,7 +3,7 @@
 Everything is found by estimating again: the same plan, and the best plans of the job, on a changed machine.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,8 +12,9 @@ import numpy as np
 from simtrain.estimate import Detail, Estimate, machine
 from simtrain.estimate.replayed import exact
 from simtrain.price.blocks import Machine
-from simtrain.search.search import Progress, search, unique
+from simtrain.search.search import Progress, search
 from simtrain.spec.job import Job
+from simtrain.spec.memory_policy import Action, actions_of
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.study.alternative import Alternative, alternative
 from simtrain.study.grounds import Grounds, grounds
@@ -72,6 +73,8 @@ class Explanation:
     """What the prediction and its interval rest on."""
     alternative: Alternative | None
     """Why not the one that was named."""
+    allowed: tuple[Action, ...] = ()
+    """What memory plans of the best plans may do with activations; none: they have no memory plans."""
 
     @property
     def memory_binds(self) -> bool:
@@ -80,22 +83,28 @@ class Explanation:
 
 
 def explain(
-    job: Job, plan: Plan, why_not: Mapping[str, str] | None = None, progress: Progress | None = None
+    job: Job,
+    plan: Plan,
+    why_not: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    allowed: Sequence[Action] = (),
 ) -> Explanation:
     """Explain a legal plan of a job; three searches of the job's space, of which `progress(done, all)` counts blocks.
 
     `why_not`: options of a layout as on the command line, {"tp": "8", "pp": "4"}; the best plan that has them is
-    compared. WrongInput where they are not known or cannot be read.
+    compared. WrongInput where they are not known or cannot be read. `allowed`: what memory plans of the best plans may
+    do with activations; what the plan's own does, if nothing.
     """
+    allowed = tuple(allowed) or actions_of(plan.memory)
     job = job.model_copy(update={"global_batch": (plan.global_batch,)})
     compared = None if why_not is None else alternative(job, plan, why_not)
     on = machine(job)
     larger, endless = with_memory(job, GIB), with_memory(job, UNLIMITED)
-    leading = [_leading(each, progress) for each in (job, larger, endless)]
-    known = unique(PlanTable.concatenate(leading))
-    mine = np.array([len(known)])
-    known = PlanTable.concatenate([known, PlanTable.of([plan])])
-    memory = [*[None] * (len(known) - 1), plan.memory]
+    asked = ((job, allowed), (larger, allowed), (endless, ()))
+    leading = dict.fromkeys(each for question in asked for each in _leading(*question, progress))
+    plans = [*leading, plan]
+    mine = np.array([len(leading)])
+    known, memory = PlanTable.of(plans), [each.memory for each in plans]
     now, made = exact(job, known, on, memory=memory)
     best = _best(now)
     unlimited = _best(replace(now, capacity=UNLIMITED))
@@ -113,6 +122,7 @@ def explain(
         ),
         grounds=grounds(job, plan, on),
         alternative=compared,
+        allowed=allowed,
     )
 
 
@@ -154,10 +164,10 @@ def _worth(change: str, then: Estimate, now: Estimate, mine: np.ndarray, best: B
     return Worth(change, saved, found, best.step_time - found.step_time if best and found else 0.0)
 
 
-def _leading(job: Job, progress: Progress | None) -> PlanTable:
+def _leading(job: Job, allowed: tuple[Action, ...], progress: Progress | None) -> list[Plan]:
     """The best plans of a job, and those no other beats in time and memory."""
-    result = search(job, MESHES, progress)
-    return PlanTable.concatenate([result.best.plans, result.pareto.plans])
+    result = search(job, MESHES, progress, allowed)
+    return [found.plan(row) for found in (result.best, result.pareto) for row in range(len(found.plans))]
 
 
 def _best(evaluated: Estimate) -> Best | None:

@@ -1,5 +1,9 @@
-"""What a sweep has found so far: a file that is only appended to, a line a point, so that nothing is lost or redone."""
+"""What a sweep has found so far: a file that is only appended to, a line a point, so that nothing is lost or redone.
 
+Every line says which program found it: numbers of two versions are not mixed.
+"""
+
+import functools
 import hashlib
 import json
 import os
@@ -8,8 +12,22 @@ from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput
 from simtrain.spec.job import Job
+from simtrain.spec.library import path_of
 
 VERSION: Final = 1
+READ: Final = (".py", ".toml", ".csv", ".json")
+"""Endings of files that answers depend on."""
+
+
+@functools.cache
+def program() -> str:
+    """What tells this program from every other: all its code, its catalog and its measurements."""
+    found = hashlib.sha256()
+    for folder in (path_of("catalog/").parent, path_of("profiles")):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in READ:
+                found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def key(job: Job) -> str:
@@ -24,6 +42,8 @@ class Journal:
         """Read what is there; a line that was cut off is dropped. WrongInput where the file cannot be used."""
         self.path = path
         self.rows: dict[str, dict[str, Any]] = {}
+        self.stale = 0
+        """Lines that another version of simtrain has written: those points are asked again."""
         try:
             whole = self._read() if path.exists() else 0
             self._file = path.open("ab")
@@ -39,7 +59,10 @@ class Journal:
             try:
                 entry = json.loads(line)
                 known = entry["format_version"] == VERSION
-                self.rows |= {entry["key"]: entry["row"]} if known else {}
+                found = {entry["key"]: entry["row"]}
+                same = entry.get("program") == program()
+                self.rows |= found if known and same else {}
+                self.stale += known and not same
             except (ValueError, TypeError, KeyError):
                 known = False
             if not known:
@@ -50,7 +73,7 @@ class Journal:
     def add(self, job: Job, row: dict[str, Any]) -> None:
         """Keep a row; it is on the disk when this returns."""
         name = key(job)
-        entry = {"format_version": VERSION, "key": name, "row": row}
+        entry = {"format_version": VERSION, "program": program(), "key": name, "row": row}
         self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())

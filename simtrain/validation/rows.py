@@ -69,9 +69,7 @@ def express(found: Corpus) -> list[Expressed | Unsupported]:
     return [_express(row, found.models, settings, jobs) for row in found.rows]
 
 
-def _express(
-    row: Row, models: Mapping[str, Mapping[str, Any]], settings: Setup, jobs: Jobs
-) -> Expressed | Unsupported:
+def _express(row: Row, models: Mapping[str, Mapping[str, Any]], settings: Setup, jobs: Jobs) -> Expressed | Unsupported:
     stated = models.get(row.model)
     if stated is None:
         return Unsupported(row, f"model {row.model} is not in models.json: {nearest(row.model, models)}")

@@ -25,6 +25,7 @@ def document(found: Explanation) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "job": answer["job"],
         "plan": answer["plans"][0],
+        "allowed": list(found.allowed),
         "binds": binds(found),
         "best": _best(found.best),
         "best_with_unlimited_memory": _best(found.unlimited),
@@ -110,6 +111,8 @@ def print_explanation(console: Console, found: Explanation) -> None:
     console.print(f"{layout(found.plan)}: {seconds(float(own.step_time[0]))} a step, {spare}")
     if found.best is not None and found.best.plan != found.plan:
         console.print(f"The best plan is {layout(found.best.plan)}: {seconds(found.best.step_time)} a step.")
+    if found.allowed:
+        console.print(f"Best plans may treat activations tensor by tensor: {', '.join(found.allowed)}.")
     console.print(f"Binds: {binds(found)}.", style="bold")
     console.print(_worths(found))
     _print_grounds(console, found)
@@ -162,7 +165,9 @@ def _print_alternative(console: Console, found: Explanation, other: Alternative)
         return
     own = float(found.estimate.step_time[0])
     console.print(f"Why not {named}: {_verdict(other, own)}", style="bold")
-    console.print(f"  the best with it: {layout(other.plan)}, {seconds(other.step_time)} a step, {gib(other.memory)}")
+    without = " (searched without memory plans)" if found.allowed else ""
+    own_words = f"{layout(other.plan)}, {seconds(other.step_time)} a step, {gib(other.memory)}{without}"
+    console.print(f"  the best with it: {own_words}")
     if other.missing and other.classes:
         largest = sorted(other.classes.items(), key=lambda item: -item[1])[:3]
         console.print("  memory: " + ", ".join(f"{gib(size)} {name}" for name, size in largest))

@@ -55,6 +55,27 @@ def test_goes_on_where_it_stopped(count: Path, tmp_path: Path, monkeypatch: pyte
     assert [json.loads(line)["key"] for line in journal.read_text().splitlines()] == [key(job) for job in JOBS[:4]]
 
 
+def test_what_another_version_found_is_asked_again(
+    count: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    with monkeypatch.context() as before:
+        before.setattr("simtrain.study.journal.program", lambda: "before")
+        swept(JOBS[:2], asked, path, processes=1)
+    path.write_text(path.read_text() + '{"format_version": 1, "key": "' + key(JOBS[2]) + '", "row": {"devices": 0}}\n')
+    swept(JOBS[:1], asked, path, processes=1)
+    kept = Journal(path)
+    kept.close()
+    assert (list(kept.rows), kept.stale) == ([key(JOBS[0])], 3)
+    assert count.read_text().split() == ["8", "16", "8"]
+
+
+def test_workers_of_another_version_are_refused(count: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simtrain.study.sweep.program", lambda: "newer")
+    with pytest.raises(WrongInput, match="another version of simtrain"):
+        swept(JOBS, asked, processes=2)
+
+
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes"
     path.write_text("not mine\n")
