@@ -40,9 +40,7 @@ def energy(
     clock: Annotated[
         str | None, typer.Option(metavar="CLOCK", help='All passes at one clock, e.g. "1395 MHz".')
     ] = None,
-    clocks: Annotated[
-        str, typer.Option(metavar="GRAIN", help="A clock each pass, part, stretch or stage.")
-    ] = "pass",
+    clocks: Annotated[str, typer.Option(metavar="GRAIN", help="A clock each pass, part, stretch or stage.")] = "pass",
     switch_time: Annotated[str, typer.Option(metavar="TIME", help="Until a new clock is there.")] = "10 ms",
     pue: Annotated[str | None, stated("Energy of the site over that of machines.", "FACTOR", SITE)] = None,
     grid: Annotated[str | None, stated('A country as in FRA, or "57 g/kWh".', "NAME", SITE)] = None,
