@@ -34,10 +34,13 @@ def energy(
         typer.Option(metavar="NAME", help="Measured power profile, or a .csv; the model's own or a law if not given."),
     ] = None,
     power_cap: Annotated[str | None, typer.Option(metavar="POWER", help='Of a device, e.g. "500 W".')] = None,
+    node_power_cap: Annotated[
+        str | None, typer.Option(metavar="POWER", help='Of a node, devices in equal shares, e.g. "6 kW".')
+    ] = None,
     clock: Annotated[
         str | None, typer.Option(metavar="CLOCK", help='All passes at one clock, e.g. "1395 MHz".')
     ] = None,
-    clocks: Annotated[str, typer.Option(metavar="GRAIN", help="A clock for each pass, part or stage.")] = "pass",
+    clocks: Annotated[str, typer.Option(metavar="GRAIN", help="A clock each pass, part, stretch or stage.")] = "pass",
     switch_time: Annotated[str, typer.Option(metavar="TIME", help="Until a new clock is there.")] = "10 ms",
     pue: Annotated[str | None, stated("Energy of the site over that of machines.", "FACTOR", SITE)] = None,
     grid: Annotated[str | None, stated('A country as in FRA, or "57 g/kWh".', "NAME", SITE)] = None,
@@ -59,7 +62,7 @@ def energy(
     from simtrain.errors import Problem, WrongInput, nearest
     from simtrain.price.power_profile import power_profile
     from simtrain.study.bill import factor, intensity, quantity, rates
-    from simtrain.study.energy import energy_plan
+    from simtrain.study.energy import device_cap, energy_plan
     from simtrain.study.shift import read_series
     from simtrain.views.energy import (
         GRAINS,
@@ -84,6 +87,7 @@ def energy(
         problems.append(Problem("--clocks", clocks, "is not one of them", nearest(clocks, GRAINS)))
     until = tried(problems, quantity, deadline, "s", "--deadline")
     cap = tried(problems, quantity, power_cap, "W", "--power-cap")
+    node_cap = tried(problems, quantity, node_power_cap, "W", "--node-power-cap")
     fixed = tried(problems, quantity, clock, "Hz", "--clock")
     late = tried(problems, quantity, switch_time, "s", "--switch-time")
     stated_rates = (
@@ -105,7 +109,7 @@ def energy(
         problems.append(Problem("--hourly", str(hourly), "needs a run", "plan it with --tokens"))
     if problems or late is None:
         raise WrongInput(problems)
-    found = energy_plan(job, chosen, measured, until, cap, late, slower)
+    found = energy_plan(job, chosen, measured, until, device_cap(job, cap, node_cap), late, slower)
     document = energy_document(found, rates(job, *stated_rates), clocks)
     if fixed is not None:
         document["one_clock"] = one_clock(found, fixed)

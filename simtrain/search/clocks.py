@@ -76,16 +76,20 @@ def coarse(fine: Tradeoff) -> Tradeoff:
     return fine.grouped(group)
 
 
-def staged(fine: Tradeoff) -> Tradeoff:
-    """One clock for all passes of a stage: no clock ever changes. WrongInput where they share none."""
+def staged(fine: Tradeoff, parts: bool = False) -> Tradeoff:
+    """One clock for all passes of a stage, which never changes; with `parts` one in each part of the step (GROUPS).
+
+    WrongInput where a stage's passes share no clock.
+    """
     chosen = fine.group != NONE
     group = np.full(len(fine.group), NONE)
-    group[chosen] = np.unique(fine.graph.rank[chosen], return_inverse=True)[1]
+    code = fine.graph.rank * len(GROUPS) + (parts_of_step(fine.graph) if parts else 0)
+    group[chosen] = np.unique(code[chosen], return_inverse=True)[1]
     shared = list(fine.curves)
-    for rank in range(int(group.max()) + 1):
-        used = np.unique(fine.curve[group == rank]).tolist()
-        common = set.intersection(*(set(fine.curves[at].clock.tolist()) for at in used))
-        if not common:
+    for rank in range(fine.graph.ranks):
+        used = np.unique(fine.curve[chosen & (fine.graph.rank == rank)]).tolist()
+        common = set.intersection(*(set(fine.curves[at].clock.tolist()) for at in used)) if used else set()
+        if used and not common:
             rule = "has no clock that all its passes share"
             hint = "measure forward and backward passes at the same clocks"
             raise WrongInput([Problem("--profile", f"stage {rank}", rule, hint)])

@@ -16,8 +16,8 @@ from simtrain.timeline.order import Index
 Array = NDArray[np.float64]
 STEPS: Final = (-1, 1, 2, 4, 8, 16, 32, 64)
 """Options by which a pass is first made faster or slower."""
-EFFORT: Final = 200_000_000
-"""Visits of operations until the search ends: a second or two."""
+EFFORT: Final = 100_000_000
+"""Visits of operations until the search ends: a few seconds; steps of a thousand passes end before."""
 LEAST: Final = 1e-12
 """Share of a pass's joules that an exchange saves at least; seconds that a step may be off by."""
 

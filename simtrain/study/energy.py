@@ -67,6 +67,8 @@ class EnergyPlan:
     chosen: Setting
     few: Setting
     """Of `grouped`, within the same deadline."""
+    stretch: Setting
+    """A clock for a stage and part of the step, forward or backward, within the same deadline: few changes."""
     steady: Setting
     """One clock a stage, that never changes, within the same deadline."""
 
@@ -124,7 +126,7 @@ def energy_plan(
         rule = "has steps that never end: no step's energy is told apart"
         raise WrongInput([Problem("schedule", plan.schedule, rule, "plan it with 1f1b")])
     fine, found = laid(job, plan, profile, cap)
-    groups, stages = coarse(fine), staged(fine)
+    groups, stretches, stages = coarse(fine), staged(fine, parts=True), staged(fine)
     base = at_largest(fine)
     if deadline is not None and deadline < base.seconds:
         rule = f"is before the fastest step, {base.seconds:.6g} s"
@@ -140,6 +142,7 @@ def energy_plan(
     grains = (
         (free.tradeoff, partial(free.within, waits=waits)),
         (groups, partial(by_group.within, waits=waits)),
+        (stretches, partial(_steady, stretches, free.deadline, waits)),
         (stages, partial(_steady, stages, free.deadline, waits)),
     )
     return EnergyPlan(
@@ -175,6 +178,20 @@ def at_largest(fine: Tradeoff) -> Point:
     """The step with every pass at the largest clock that is worth it."""
     seconds = fine.duration(fine.seconds(fine.fastest))
     return Point(seconds, seconds, fine.joules(fine.fastest, seconds), fine.fastest)
+
+
+def device_cap(job: Job, device: float | None, node: float | None) -> float | None:
+    """W a device may draw under a limit of its own and one of its node, of which hosts take theirs and devices the rest
+    in equal shares. WrongInput where hosts leave nothing."""
+    if node is None:
+        return device
+    host = job.cluster.node.host.power
+    left = node - (0.0 if host is None else host.value)
+    if left <= 0:
+        rule = "leaves nothing to the devices beside their host"
+        raise WrongInput([Problem("--node-power-cap", f"{node:g} W", rule, "give more")])
+    share = left / job.cluster.node.devices
+    return share if device is None else min(device, share)
 
 
 def _steady(stages: Tradeoff, deadlines: Array, waits: bool, within: float) -> Point:

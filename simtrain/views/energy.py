@@ -27,15 +27,15 @@ from simtrain.views.plotted import write_page
 from simtrain.views.tables import asked
 
 Array = NDArray[np.float64]
-GRAINS = ("pass", "part", "stage")
-"""What has a clock of its own: every pass, a stage's phase in a part of the step, a stage."""
+GRAINS = ("pass", "part", "stretch", "stage")
+"""What has a clock of its own: every pass, a stage's phase in a part of the step, all its passes there, a stage."""
 KWH = 3.6e6
 MHZ = 1e6
 
 
 def settings(found: EnergyPlan) -> dict[str, Setting]:
     """The clocks of every grain."""
-    return dict(zip(GRAINS, (found.chosen, found.few, found.steady), strict=True))
+    return dict(zip(GRAINS, (found.chosen, found.few, found.stretch, found.steady), strict=True))
 
 
 def energy_document(found: EnergyPlan, rates: Rates, grain: str) -> dict[str, Any]:

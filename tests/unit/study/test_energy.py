@@ -15,7 +15,7 @@ from simtrain.spec.load import device
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
 from simtrain.study.bill import rates
-from simtrain.study.energy import EnergyPlan, energy_plan
+from simtrain.study.energy import EnergyPlan, device_cap, energy_plan
 from simtrain.study.shift import cleanest_start
 from simtrain.timeline.build import build
 from simtrain.timeline.order import NONE, Order
@@ -41,7 +41,8 @@ def test_nothing_is_lost_at_the_step_of_largest_clocks(found: EnergyPlan) -> Non
     assert 0.05 < found.saved(found.chosen) < 0.3
     assert found.few.switches <= found.chosen.switches
     assert found.steady.switches == 0
-    for setting in (found.chosen, found.few, found.steady):
+    assert 0 < found.stretch.switches <= 3 * found.plan.pp
+    for setting in (found.chosen, found.few, found.stretch, found.steady):
         assert setting.gap >= -1e-9
 
 
@@ -160,6 +161,16 @@ def test_a_profile_without_a_clock_for_both_passes_is_refused() -> None:
 
     with pytest.raises(WrongInput, match="no clock that all its passes share"):
         staged(one_stage(one_f_one_b.order(1, 1, 2), apart))
+
+
+def test_a_nodes_limit_is_shared_by_its_devices(found: EnergyPlan) -> None:
+    host = found.job.cluster.node.host.power
+    beside = 0.0 if host is None else host.value
+    assert device_cap(found.job, None, 2400 + beside) == pytest.approx(300)
+    assert device_cap(found.job, 250.0, 2400 + beside) == 250
+    assert device_cap(found.job, 250.0, None) == 250
+    with pytest.raises(WrongInput, match="leaves nothing"):
+        device_cap(found.job, None, min(beside, 1.0))
 
 
 @pytest.mark.parametrize("cap", [0.0, 60.0])
