@@ -48,9 +48,6 @@ class Costs:
     gather: Traffic
     reduction: Traffic
     update: Array
-    hidden: Array = field(default_factory=lambda: NONE_HIDDEN)
-    """Messages beside a chunk's forward and backward pass, which take no time of theirs: shape (2, categories, stages,
-    chunks)."""
     shown: float = 1.0
     """Share of a message in which its sender does nothing else."""
     copies_out: Array = field(default_factory=lambda: NO_SECONDS)
@@ -65,6 +62,9 @@ class Costs:
     """Host time of a step outside the model."""
     synchronous: bool = True
     """Whether no stage updates its weights before all have their gradients."""
+    hidden: Array = field(default_factory=lambda: NONE_HIDDEN)
+    """Messages beside a chunk's forward and backward pass, which take no time of theirs: shape (2, categories, stages,
+    chunks)."""
 
     def pass_seconds(self) -> Array:
         """Of each phase, in order.PHASES, shape (phases, stages, chunks)."""
