@@ -15,6 +15,7 @@ Examples:
   simtrain energy plan.json
   simtrain energy plan.json --deadline "7.5 s" --csv clocks.csv --html frontier.html
   simtrain energy plan.json --clocks stage --out plan-with-clocks.json
+  simtrain energy plan.json --straggler 1.2 --clocks stretch
   simtrain energy plan.json --grid FRA --tariff "0.08 USD/kWh"
 
 Without --deadline a step may not take longer than at the largest clocks.

@@ -185,7 +185,7 @@ def print_energy(console: Console, found: EnergyPlan, document: dict[str, Any]) 
             _energy(row["energy_j"]),
             percent(row["saved"]),
             str(row["switches"]),
-            f"{100 * row['gap_to_bound']:.2f} %",
+            _over(row["gap_to_bound"]),
             money(row["bill"]["cost_usd"]),
             carbon(row["bill"]["carbon_kg"]),
         )
@@ -212,8 +212,8 @@ def print_energy(console: Console, found: EnergyPlan, document: dict[str, Any]) 
     rows = document["frontier"]
     for at in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 8)).astype(int)).tolist():
         row = rows[at]
-        over = f"{100 * (row['energy_j'] / row['bound_j'] - 1):.2f} %"
-        points.add_row(seconds(row["step_time_s"]), _energy(row["energy_j"]), over)
+        over = row["energy_j"] / row["bound_j"] - 1
+        points.add_row(seconds(row["step_time_s"]), _energy(row["energy_j"]), _over(over))
     console.print(points)
 
 
@@ -226,6 +226,10 @@ def _run(document: dict[str, Any]) -> Text:
         f"{steps * before['energy_kwh'] / 1e3:,.1f}{spent}, {carbon(steps * after['carbon_kg'])} CO2e and "
         f"{carbon(steps * after['embodied_carbon_kg'])} for making the devices"
     )
+
+
+def _over(share: float) -> str:
+    return f"{round(100 * share, 2) + 0.0:.2f} %"
 
 
 def _energy(joules: float) -> str:
