@@ -1,17 +1,14 @@
 """Memory over time on every stage: what is held for good, what passes bring and free, and the peak."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.timeline.memory import CLASSES
+from simtrain.timeline.memory import CLASSES, ROUNDING
 from simtrain.timeline.order import BACKWARD, FORWARD, INPUT, WEIGHT, Order
 
 Array = NDArray[np.float64]
-ROUNDING: Final = 1e-9
-"""Relative difference of sums that are equal."""
 
 
 @dataclass(frozen=True)

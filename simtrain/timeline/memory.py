@@ -27,6 +27,8 @@ CLASSES: Final = (
 )
 DYNAMIC: Final = slice(CLASSES.index("activations"), CLASSES.index("fragmentation"))
 """Classes that come and go, which the allocator loses a share of."""
+ROUNDING: Final = 1e-9
+"""Relative difference of sums that are equal."""
 Array = NDArray[np.float64]
 
 
@@ -105,6 +107,10 @@ def _unreleased(program: Program, launches: Launches, alive: Stages, layers: Sta
     through (pytorch/pytorch issue 147168). A host that is ahead fills its queue, if need be with the forward passes of
     all microbatches; one that is not has open what it launches in a row: all forward passes before the first backward
     pass but the one that runs and the one at the peak (nanotron-bench's reserved memory on 2 to 16 stages).
+
+    An allocator that finds the device full waits for it and takes them back (c10/cuda/CUDACachingAllocator.cpp,
+    release_cached_blocks): so did nanotron-bench's pipelines. Where logits want gigabytes in one piece it did not help:
+    single stages mostly ran out of memory.
     """
     plans = program.plans
     whole = plans.micro_batch * program.job.sequence / plans.cp * program.job.model.hidden
@@ -153,15 +159,23 @@ def holdings(program: Program, launches: Launches | None = None) -> Holdings:
         activations += held * (full * inputs + (1 - full) * partly)
         rebuilt = np.where(full > 0, kept - inputs, np.where(chosen, kept - lean, 0.0))
         working = np.maximum(working, np.where(held > 0, rebuilt, 0.0))
-    waiting = 0.0 * layers if launches is None else _unreleased(program, launches, _alive(program), layers)
     states = stages.states
+    held_states = (states.weights[:, spread], states.gradients[:, spread], states.optimizer[:, spread])
+    buffers = _buffers(program) + np.zeros_like(layers)
+    if launches is not None:
+        alive, lost = _alive(program), 1 + program.job.stack.fragmentation.value
+        moving = lost * (alive * activations + working + states.gathered[:, spread] + buffers)
+        capacity = (1 - ROUNDING) * program.job.cluster.device.memory.value - program.job.stack.reserve.value
+        room = np.maximum(capacity - functools.reduce(np.add, held_states) - moving, 0.0) / lost
+        room = np.where(layout.head[:, spread] > 0, np.inf, room)
+        buffers = buffers + np.minimum(_unreleased(program, launches, alive, layers), room)
     return Holdings(
-        states=(states.weights[:, spread], states.gradients[:, spread], states.optimizer[:, spread]),
+        states=held_states,
         activations=activations,
         logits=layout.head[:, spread] * np.asarray(shapes.head.saved.kept)[index],
         working=working,
         gathered=states.gathered[:, spread],
-        buffers=_buffers(program) + waiting,
+        buffers=buffers,
     )
 
 

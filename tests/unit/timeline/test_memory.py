@@ -149,6 +149,22 @@ def test_reduced_tensors_wait_for_the_device(ahead: bool, fields: dict[str, Any]
     assert counted[CLASSES.index("buffers"), 0, 0] == pytest.approx(2 * whole * layers)
 
 
+@pytest.mark.parametrize(("pp", "taken_back"), [(4, True), (1, False)])
+def test_a_full_device_takes_them_back(pp: int, taken_back: bool) -> None:
+    """With room for half of what waits a pipeline fits exactly; a stage with the head wants all of it."""
+    table = PlanTable.of([Plan(tp=4, sp=True, pp=pp, dp=16 // pp, micro_batch=2, global_batch=64)])
+    described = program(REDUCED, table, fused_attention=True)
+    ahead = Launches(np.array([True]), np.array([24.0]))
+    least, most = (float(memory(described, launches).total[0]) for launches in (None, ahead))
+    assert most < REDUCED.cluster.device.memory.value
+    capacity = (least + most) / 2
+    device = REDUCED.cluster.device.model_copy(update={"memory": Fact(value=capacity)})
+    small = REDUCED.model_copy(update={"cluster": REDUCED.cluster.model_copy(update={"device": device})})
+    found = float(memory(program(small, table, fused_attention=True), ahead).total[0])
+    assert found == pytest.approx(capacity if taken_back else most)
+    assert (found <= capacity) == taken_back
+
+
 RECOMPUTED = job("llama-3-8b", gpus=64, global_batch=64, stack="torchtitan")
 
 
