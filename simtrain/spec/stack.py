@@ -198,7 +198,7 @@ class Stack(Spec):
     kept: Kept = Kept()
     overlap: Overlap
     experts: Experts | None = None
-    """None: nothing is known about it; every copy is sent and no kernel is counted."""
+    """None: nothing is known about it; every copy is sent, put in order once, and no kernel is counted."""
 
     def expanded_bytes(self, activation_bytes: float) -> float:
         """Bytes kept of an element that a feed-forward's activation reads."""

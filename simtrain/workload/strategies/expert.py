@@ -48,7 +48,7 @@ def feed_forward(shard: Shard) -> tuple[tuple[Op, ...], Saved]:
     routed = shard.tokens / plans.tp
     apart = stack.experts is None or not stack.experts.fused.value
     dispatch = Message("all_to_all", "expert", sent, plans.ep, plans.etp, 1.0 * (plans.ep > 1), copies=experts.top_k)
-    plain = stack.experts is None or stack.experts.dispatcher.value == "every copy"
+    plain = stack.experts is not None and stack.experts.dispatcher.value == "every copy"
     orders = 1.0 + plain * (plans.ep > 1) * (local > 1)
     permuted = Elementwise(2 * sent / PERMUTED * orders, 2 * sent / PERMUTED * orders)
     inner = 1.0 * (plans.etp > 1)
