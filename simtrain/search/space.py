@@ -187,6 +187,8 @@ class Space:
                 columns, new = self._shard_group(columns), {"shard_group"}
             elif "quarter" in axis:
                 columns, new = self._full_layers(columns), {"recompute", "full_layers"}
+            elif "offload" in axis:
+                columns = self._kept_where_asked(columns)
             known |= new
             columns = self._legal(columns, known, new, behind, tally)
         table = PlanTable(**{name: columns[name] for name in COLUMNS})
@@ -209,6 +211,14 @@ class Space:
         columns["full_layers"] = -(-quarter * layers // 4)
         repeated = (quarter > 0) & (columns["full_layers"] == -(-(quarter - 1) * layers // 4))
         return {name: column[~repeated] for name, column in columns.items()}
+
+    def _kept_where_asked(self, columns: Columns) -> Columns:
+        """Placements that are allowed beside the stack's own are tried with everything kept: memory plans, which are
+        allowed with them, choose what is made again."""
+        own = [OFFLOAD.index(name) for name in ("none", *self.job.stack.offload)]
+        again = (columns["recompute"] != recompute.NONE) | (columns["full_layers"] > 0)
+        repeated = again & ~np.isin(columns["offload"], own)
+        return columns if not repeated.any() else {name: column[~repeated] for name, column in columns.items()}
 
     def _legal(self, columns: Columns, known: set[str], new: set[str], behind: int, tally: Tally) -> Columns:
         """Apply every rule whose columns became complete with `new`; count each dropped row once, at its first rule."""

@@ -26,7 +26,7 @@ SLOWEST_WORTH = 4
 LEGEND = (
     "tp tensor (+sp sequence), cp ring context, ulysses head context, pp pipeline (x chunks a stage; 1f1b or "
     "interleaved unless named), dp data, ep expert (etp tensor inside), zero1/2/3 sharded states, mb "
-    "microbatch; recomputed: selective, full, full:layers; offload: states in host memory or on drives; memory-plan: "
+    "microbatch; recomputed: selective, full, full:layers; offload: states in host memory; memory-plan: "
     "tensor by tensor"
 )
 

@@ -105,3 +105,48 @@ def test_a_memory_plan_of_other_stages_is_refused(run: Run, answer: dict) -> Non
     plan["memory"]["stages"][0]["tensors"] = {"input": {"recompute": 1}}
     Path("plan.json").write_text(json.dumps(answer))
     assert "a layer starts from it" in run("simulate", "plan.json").err
+
+
+STATES = ("llama-3-8b", "dgx-h100", "--gpus", "8", "--seq", "2k", "--global-batch", "16", "--stack", "deepspeed")
+
+
+def test_states_go_where_they_are_told(run: Run) -> None:
+    """Host memory and drives hold what the device does not, and both are said."""
+    shown = run("simulate", *STATES, "--zero", "3", "--offload", "weights=cpu,optimizer=nvme")
+    assert shown.code == 0
+    assert "offload:weights=cpu,optimizer=nvme" in shown.out
+    assert "drives" in shown.out
+    (plan,) = json.loads(run("simulate", *STATES, "--zero", "3", "--offload", "optimizer=nvme", "--json").out)["plans"]
+    assert plan["host_memory_bytes"] == 0
+    assert plan["drives_bytes"] == pytest.approx(14 * 8.03e9 / 8, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--zero", "3", "--offload", "weights=disk"), "is no place for weights"),
+        (("--zero", "2", "--offload", "all"), "weights leave the device where they are sharded"),
+        (("--zero", "3", "--offload", "moments"), "the stack can offload this"),
+        (("--freeze", "ffn"), "is no part of a model"),
+    ],
+)
+def test_states_and_parts_that_cannot_be(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    outcome = run("simulate", *STATES, *arguments)
+    assert outcome.code == 2
+    assert said in outcome.err
+
+
+def test_drives_that_no_file_states(run: Run) -> None:
+    outcome = run("simulate", "llama-3-8b", "h100-pcie-8x", *STATES[2:], "--zero", "3", "--offload", "all=nvme")
+    assert outcome.code == 2
+    assert "drives hold states where there are drives" in outcome.err
+
+
+def test_frozen_parts_are_not_trained(run: Run) -> None:
+    all_, part = (
+        json.loads(run("simulate", *STATES, "--zero", "1", *more, "--json").out)
+        for more in ((), ("--freeze", "embedding,attention=0.5"))
+    )
+    assert part["job"]["freeze"] == {"embedding": 1.0, "attention": 0.5}
+    assert part["plans"][0]["step_time_s"] < all_["plans"][0]["step_time_s"]
+    assert part["plans"][0]["memory_bytes"] < all_["plans"][0]["memory_bytes"]
