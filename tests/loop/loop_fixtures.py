@@ -59,6 +59,8 @@ CASES: dict[str, dict[str, Any]] = {
     "heads over context ranks": {"seq": "512", "ulysses": "2"},
     "ring": {"seq": "512", "cp": "2"},
     "memory plan": {"gpus": 1, "memory": TREATED},
+    "selective": {"gpus": 1, "recompute": "selective"},
+    "optimizer on the host": {"gpus": 1, "offload": "optimizer"},
 }
 TIMED = ("single", "data 2", "tensor 2, sequence parallel", "pipeline 2", "zero 3, recomputed")
 """Cases whose steps are timed; of the others one is enough."""

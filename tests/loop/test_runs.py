@@ -185,8 +185,9 @@ def test_experts_exchange_and_train_the_same(trained: Trained) -> None:
         assert row.predicted == row.measured
 
 
-def test_a_memory_plan_trains_the_same(trained: Trained) -> None:
-    assert losses(trained["memory plan"][2]) == pytest.approx(losses(trained["single"][2])[:4], abs=TOLERANCE)
+@pytest.mark.parametrize("name", ["memory plan", "selective", "optimizer on the host"])
+def test_ways_to_save_memory_train_the_same(name: str, trained: Trained) -> None:
+    assert losses(trained[name][2]) == pytest.approx(losses(trained["single"][2])[:4], abs=TOLERANCE)
 
 
 def test_a_memory_plan_says_what_is_made_again_and_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
