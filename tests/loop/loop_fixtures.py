@@ -123,7 +123,7 @@ def train(folder: Path, ranks: int, plans: dict[str, str]) -> None:
     arguments = [str(folder), ",".join(SLICES), *cases]
     command = launch.torchrun("many", ranks, arguments)
     extra = {"PYTHONPATH": f"{launch.environment()['PYTHONPATH']}:{Path(__file__).parent}"}
-    ended = launch.run(["env", *(f"{k}={v}" for k, v in extra.items()), *command], 240.0, lambda line: None)
+    ended = launch.run(["env", *(f"{k}={v}" for k, v in extra.items()), *command], 600.0, lambda line: None)
     assert ended.code == 0, ended.said
 
 
