@@ -229,7 +229,7 @@ def test_experts_of_a_pipeline_are_averaged_where_they_are_held(trained: Trained
 
 def test_states_in_shards_of_part_of_the_ranks(trained: Trained, by_four: Trained) -> None:
     job, plan, parts = by_four["shards 2 of 4"]
-    assert losses(parts) == pytest.approx(losses(trained["single"][2]), abs=TOLERANCE)
+    assert losses(parts) == pytest.approx(losses(trained["single"][2])[:4], abs=TOLERANCE)
     rows = [row for row in compare.compared(predict.predict(job, plan), parts) if row.name.startswith("data ")]
     assert {row.name for row in rows} == {"data all-gather", "data reduce-scatter", "data all-reduce"}
     for row in rows:
