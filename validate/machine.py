@@ -25,13 +25,14 @@ class Machine:
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         local = int(os.environ.get("LOCAL_RANK", "0"))
-        if kind == "cuda":
+        cuda = kind == "cuda"
+        if cuda:
             torch.cuda.set_device(local)
             self.device = torch.device("cuda", local)
         else:
             self.device = torch.device("cpu")
         self.share(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        self.sensors = Sensors(torch.cuda.get_device_properties(local).uuid) if kind == "cuda" else None
+        self.sensors = Sensors(getattr(torch.cuda.get_device_properties(local), "uuid", None), local) if cuda else None
 
     def share(self, ranks):
         """Take an equal part of the processors, as one of so many ranks of this node."""

@@ -13,8 +13,9 @@ SM, MEMORY, ON_DIE = 1, 2, 0
 class Sensors:
     """Readings of one GPU; every reading is None, and `why` says it, where there is no NVML or no permission."""
 
-    def __init__(self, uuid, library=None):
-        """`uuid`: of the GPU, as torch's device properties have it; indices differ under CUDA_VISIBLE_DEVICES."""
+    def __init__(self, uuid, index=0, library=None):
+        """`uuid`: of the GPU, as torch's device properties have it; `index`: where they have none, and no
+        CUDA_VISIBLE_DEVICES changes the order."""
         self.handle, self.why = None, ""
         try:
             self.nvml = library or ctypes.CDLL(LIBRARY)
@@ -23,9 +24,11 @@ class Sensors:
             return
         if self._asked("nvmlInit_v2"):
             handle = ctypes.c_void_p()
-            name = str(uuid) if str(uuid).startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-            if self._asked("nvmlDeviceGetHandleByUUID", name.encode(), ctypes.byref(handle)):
-                self.handle = handle
+            if uuid is None:
+                found = self._asked("nvmlDeviceGetHandleByIndex_v2", index, ctypes.byref(handle))
+            else:
+                found = self._asked("nvmlDeviceGetHandleByUUID", f"GPU-{uuid}".encode(), ctypes.byref(handle))
+            self.handle = handle if found else None
 
     def _asked(self, name, *arguments):
         """Whether a call went well."""

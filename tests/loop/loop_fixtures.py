@@ -59,6 +59,8 @@ CASES: dict[str, dict[str, Any]] = {
     "heads over context ranks": {"seq": "512", "ulysses": "2"},
     "ring": {"seq": "512", "cp": "2"},
     "memory plan": {"gpus": 1, "memory": TREATED},
+    "selective": {"gpus": 1, "recompute": "selective"},
+    "optimizer on the host": {"gpus": 1, "offload": "optimizer"},
 }
 TIMED = ("single", "data 2", "tensor 2, sequence parallel", "pipeline 2", "zero 3, recomputed")
 """Cases whose steps are timed; of the others one is enough."""
@@ -121,7 +123,7 @@ def train(folder: Path, ranks: int, plans: dict[str, str]) -> None:
     arguments = [str(folder), ",".join(SLICES), *cases]
     command = launch.torchrun("many", ranks, arguments)
     extra = {"PYTHONPATH": f"{launch.environment()['PYTHONPATH']}:{Path(__file__).parent}"}
-    ended = launch.run(["env", *(f"{k}={v}" for k, v in extra.items()), *command], 240.0, lambda line: None)
+    ended = launch.run(["env", *(f"{k}={v}" for k, v in extra.items()), *command], 600.0, lambda line: None)
     assert ended.code == 0, ended.said
 
 

@@ -108,7 +108,7 @@ def test_sensors_that_may_not_be_read_say_so(monkeypatch: pytest.MonkeyPatch) ->
 
         nvmlInit_v2 = nvmlDeviceGetHandleByUUID = nvmlDeviceGetClockInfo = staticmethod(lambda *arguments: 0)
 
-    refused, counter = sensors.Sensors("uuid", Refusing()), sensors.Sensors("uuid", Fixed())
+    refused, counter = (sensors.Sensors("uuid", library=library) for library in (Refusing(), Fixed()))
     assert (refused.energy(), refused.why) == (None, "nvmlInit_v2: no permission")
     assert (counter.energy(), counter.why) == (None, "nvmlDeviceGetTotalEnergyConsumption: no permission")
     assert counter.state()["sm_clock_hz"] == 0

@@ -1,8 +1,9 @@
 """Write validate/gpu/plans: what `make gpu` runs. `python validate/gpu/write_plans.py` needs simtrain, not torch.
 
-One GPU: 125M to 3.4B dense and a mixture of experts, micro batch 1 to 8, sequences of 1k to 16k, recomputation none,
-selective and full, with and without states in host memory (16 bytes a weight: more than 3.4B leaves little of 128 GiB);
-then one rank's share of three large plans. One GPU has no peers: sharded states (FSDP) are not among them.
+One GPU: 125M to 5.9B dense and a mixture of experts, micro batch 1 to 8, sequences of 1k to 16k, recomputation none,
+selective and full, with and without states in host memory (18 bytes a weight: 5.9B take 99 of 139 GiB, 3.4B half of the
+host's 128 GiB); then one rank's share of three large plans, of 8B, 70B and 405B. One GPU has no peers: sharded states
+(FSDP) are not among them.
 
 `--cluster here/cluster.toml --out FOLDER` writes them for a device of one's own, the large ones on FOLDER/large.toml, a
 cluster of DGX H100 nodes with that device; and, beside each, what is predicted of it (FOLDER/predicted/NAME.json).
@@ -39,6 +40,7 @@ PLANS = {
     "10-2700m-seq4k-mb1-full": f"2700m {ONE} --seq 4096 --micro-batch 1 --global-batch 4 --recompute full",
     "11-3400m-seq4k-mb1-full-offload": f"3400m {ONE} --seq 4096 --micro-batch 1 --global-batch 4 --recompute full "
     "--offload optimizer",
+    "14-5900m-seq2k-mb1-full": f"5900m {ONE} --seq 2048 --micro-batch 1 --global-batch 4 --recompute full",
     "12-moe-seq2k-mb2": f"moe {ONE} --seq 2048 --micro-batch 2 --global-batch 8",
     "13-moe-seq4k-mb1-full": f"moe {ONE} --seq 4096 --micro-batch 1 --global-batch 4 --recompute full",
     "slice-llama-3-8b-64": f"llama-3-8b {BIG} --gpus 64 --seq 8192 --global-batch 64 --tp 2 --recompute full",

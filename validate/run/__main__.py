@@ -52,7 +52,8 @@ def main():
     document = json.loads(asked.plan.read_text(encoding="utf-8"))
     job, plan = document["job"], document["plans"][asked.rank - 1]["plan"]
     machine = Machine(asked.device, asked.backend)
-    machine.share(job["cluster"]["node"]["devices"])
+    if machine.kind == "cpu":
+        machine.share(job["cluster"]["node"]["devices"])
     needed = 1 if asked.slice is not None else job["devices"]
     if machine.world != needed:
         sys.exit(f"the plan is for {needed} ranks, {machine.world} were started")
@@ -121,7 +122,8 @@ def run(job, plan, machine, asked, record, keep):
         start, busy, held = time.perf_counter(), time.process_time(), held_off()
         loss = training.step(WARM_UP + number)
         machine.wait()
-        record["held_off_s"].append(held_off() - held)
+        if machine.kind == "cpu":
+            record["held_off_s"].append(held_off() - held)
         record["host_times_s"].append(time.process_time() - busy)
         record["step_times_s"].append(time.perf_counter() - start)
         note(record, loss)

@@ -113,9 +113,9 @@ class Update:
         self.host = None
         if on_host:
             pinned = torch.cuda.is_available()
-            copies = [weight.detach().to("cpu", torch.float32) for weight in self.weights]
+            copies = [local(weight).detach().to("cpu", torch.float32) for weight in self.weights]
             self.host = [torch.nn.Parameter(copy.pin_memory() if pinned else copy) for copy in copies]
-            self.sent = [torch.empty_like(weight, device="cpu", pin_memory=pinned) for weight in self.weights]
+            self.sent = [torch.empty_like(local(weight), device="cpu", pin_memory=pinned) for weight in self.weights]
             for copy in self.host:
                 copy.grad = torch.empty_like(copy)
         self.adam = torch.optim.AdamW(self.host or self.weights, lr=1e-3, fused=True)
@@ -124,7 +124,7 @@ class Update:
         """One update; gradients are given up."""
         if self.host is not None:
             for sent, weight in zip(self.sent, self.weights):
-                sent.copy_(weight.grad, non_blocking=True)
+                sent.copy_(local(weight.grad), non_blocking=True)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             for copy, sent, weight in zip(self.host, self.sent, self.weights):
@@ -135,7 +135,7 @@ class Update:
             with torch.no_grad():
                 for copy, sent, weight in zip(self.host, self.sent, self.weights):
                     sent.copy_(copy)
-                    weight.copy_(sent, non_blocking=True)
+                    local(weight).copy_(sent, non_blocking=True)
             return
         self.adam.zero_grad(set_to_none=True)
 
