@@ -21,8 +21,8 @@ Examples:
 --why-not names options of a layout as simtrain simulate has them; options that
 are not named are free, so the best plan that has the named ones is compared.
 
---allow: the best plans, now and on the changed machine, may have memory plans
-that do this with activations; by default what the plan's own does, if any.
+A memory plan in the file is priced as it stands; other plans are looked for
+without one unless --allow says what theirs may do (slower).
 
 Exit codes: 0 explained, 2 wrong input."""
 

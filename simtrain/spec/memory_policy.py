@@ -90,7 +90,6 @@ def actions_of(plan: MemoryPlan | None) -> tuple[Action, ...]:
     if plan is None:
         return ()
     done = {kind for stage in plan.stages for how in stage.tensors.values() for kind in KINDS if getattr(how, kind)}
-    named: set[Action] = {"recompute", "quantise"} & done
-    named |= {plan.tier} if "offload" in done else set()
-    named |= {"chunk"} if max(plan.loss_chunks, plan.layer_chunks) > 1 else set()
+    chunks = max(plan.loss_chunks, plan.layer_chunks) > 1
+    named = {*done - {"offload"}, *([plan.tier] if "offload" in done else []), *(["chunk"] if chunks else [])}
     return tuple(action for action in ACTIONS if action in named)

@@ -14,7 +14,7 @@ from simtrain.estimate.replayed import exact
 from simtrain.price.blocks import Machine
 from simtrain.search.search import Progress, search
 from simtrain.spec.job import Job
-from simtrain.spec.memory_policy import Action, actions_of
+from simtrain.spec.memory_policy import Action
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.study.alternative import Alternative, alternative
 from simtrain.study.grounds import Grounds, grounds
@@ -93,14 +93,13 @@ def explain(
 
     `why_not`: options of a layout as on the command line, {"tp": "8", "pp": "4"}; the best plan that has them is
     compared. WrongInput where they are not known or cannot be read. `allowed`: what memory plans of the best plans may
-    do with activations; what the plan's own does, if nothing.
+    do with activations; none are made for others than `plan` where it is empty.
     """
-    allowed = tuple(allowed) or actions_of(plan.memory)
     job = job.model_copy(update={"global_batch": (plan.global_batch,)})
     compared = None if why_not is None else alternative(job, plan, why_not)
     on = machine(job)
     larger, endless = with_memory(job, GIB), with_memory(job, UNLIMITED)
-    asked = ((job, allowed), (larger, allowed), (endless, ()))
+    asked: tuple[tuple[Job, Sequence[Action]], ...] = ((job, allowed), (larger, allowed), (endless, ()))
     leading = dict.fromkeys(each for question in asked for each in _leading(*question, progress))
     plans = [*leading, plan]
     mine = np.array([len(leading)])
@@ -122,7 +121,7 @@ def explain(
         ),
         grounds=grounds(job, plan, on),
         alternative=compared,
-        allowed=allowed,
+        allowed=tuple(allowed),
     )
 
 
@@ -164,7 +163,7 @@ def _worth(change: str, then: Estimate, now: Estimate, mine: np.ndarray, best: B
     return Worth(change, saved, found, best.step_time - found.step_time if best and found else 0.0)
 
 
-def _leading(job: Job, allowed: tuple[Action, ...], progress: Progress | None) -> list[Plan]:
+def _leading(job: Job, allowed: Sequence[Action], progress: Progress | None) -> list[Plan]:
     """The best plans of a job, and those no other beats in time and memory."""
     result = search(job, MESHES, progress, allowed)
     return [found.plan(row) for found in (result.best, result.pareto) for row in range(len(found.plans))]

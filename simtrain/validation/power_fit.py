@@ -3,7 +3,7 @@
 import numpy as np
 
 from simtrain.laws.power import drawn_share
-from simtrain.price.blocks import CATEGORIES
+from simtrain.price.categories import CATEGORIES
 from simtrain.price.power_law import law_curve
 from simtrain.price.power_profile import power_profile, shipped
 from simtrain.spec.load import device

@@ -28,7 +28,7 @@ from simtrain.validation.fabric import (
 from simtrain.validation.setup import Setup, Source, Variant, setup
 from simtrain.validation.shapes import shape
 
-SCHEDULES: Final[Mapping[str, Schedule]] = {"": "1f1b", "none": "1f1b"} | {name: name for name in TRAITS}
+SCHEDULES: Final[Mapping[str, Schedule]] = {"": "1f1b", "none": "1f1b", **{name: name for name in TRAITS}}
 """Schedules of the corpus in a Plan's words; a single stage (none) has no order to choose."""
 RECOMPUTE: Final = ("none", "selective", "full")
 TASKS: Final = ("", "pretrain", "sft", "lora")

@@ -26,8 +26,9 @@ def shape(name: str, stated: Mapping[str, Any], sequence: int) -> Model:
     embedding and head; gated ones are Llama-like.
     """
     heads, hidden = stated.get("heads"), stated.get("hidden")
-    divisible = isinstance(heads, int) and isinstance(hidden, int) and heads > 0
-    head_dim = stated.get("head_dim") or (hidden // heads if divisible else None)
+    head_dim = stated.get("head_dim")
+    if not head_dim and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+        head_dim = hidden // heads
     data: dict[str, Any] = {
         "name": name,
         "layers": stated.get("layers"),

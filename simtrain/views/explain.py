@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simtrain.estimate import TERMS
+from simtrain.spec.memory_policy import actions_of
 from simtrain.study.alternative import Alternative
 from simtrain.study.explain import Best, Explanation
 from simtrain.study.grounds import SLOWER, Grounds
@@ -111,8 +112,13 @@ def print_explanation(console: Console, found: Explanation) -> None:
     console.print(f"{layout(found.plan)}: {seconds(float(own.step_time[0]))} a step, {spare}")
     if found.best is not None and found.best.plan != found.plan:
         console.print(f"The best plan is {layout(found.best.plan)}: {seconds(found.best.step_time)} a step.")
+    own_actions = ",".join(actions_of(found.plan.memory))
     if found.allowed:
-        console.print(f"Best plans may treat activations tensor by tensor: {', '.join(found.allowed)}.")
+        console.print(f"Best plans may have memory plans: {', '.join(found.allowed)}.")
+    elif own_actions:
+        console.print(
+            f"This plan has a memory plan; others are looked for without one (--allow {own_actions} lets them have it)."
+        )
     console.print(f"Binds: {binds(found)}.", style="bold")
     console.print(_worths(found))
     _print_grounds(console, found)
@@ -165,9 +171,9 @@ def _print_alternative(console: Console, found: Explanation, other: Alternative)
         return
     own = float(found.estimate.step_time[0])
     console.print(f"Why not {named}: {_verdict(other, own)}", style="bold")
-    without = " (searched without memory plans)" if found.allowed else ""
-    own_words = f"{layout(other.plan)}, {seconds(other.step_time)} a step, {gib(other.memory)}{without}"
-    console.print(f"  the best with it: {own_words}")
+    without = " (looked for without a memory plan)" if found.allowed or found.plan.memory else ""
+    described = f"{layout(other.plan)}, {seconds(other.step_time)} a step, {gib(other.memory)}{without}"
+    console.print(f"  the best with it: {described}")
     if other.missing and other.classes:
         largest = sorted(other.classes.items(), key=lambda item: -item[1])[:3]
         console.print("  memory: " + ", ".join(f"{gib(size)} {name}" for name, size in largest))

@@ -9,6 +9,8 @@ from simtrain.errors import WrongInput
 from simtrain.estimate import machine
 from simtrain.estimate.replayed import exact
 from simtrain.search.search import search
+from simtrain.spec.memory_plan import MemoryPlan
+from simtrain.spec.memory_policy import actions_of
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.study.explain import Explanation, explain
 
@@ -68,6 +70,13 @@ def test_where_nothing_fits() -> None:
     assert found.best is None
     assert found.memory_binds
     assert not found.estimate.fits[0]
+
+
+def test_what_a_memory_plan_does() -> None:
+    stages = [{"first": 0, "last": 1, "tensors": {"normed": {"recompute": 2}, "input": {"offload": 1}}}]
+    plan = MemoryPlan.model_validate({"stages": stages, "tier": "nvme", "loss_chunks": 4})
+    assert actions_of(plan) == ("recompute", "nvme", "chunk")
+    assert actions_of(MemoryPlan()) == actions_of(None) == ()
 
 
 def test_rates_the_step_rests_on(slow: Explanation) -> None:
