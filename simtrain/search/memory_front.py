@@ -97,10 +97,11 @@ def front(layout: Layout, allowed: Allowed, points: int, progress: Progress | No
             found.append(one)
         if progress is not None:
             progress(done, points)
+    apart = {(one.peak, one.step_time): one for one in found}
     fastest = [
         one
-        for one in found
-        if not any(other.peak <= one.peak and other.step_time <= one.step_time and other is not one for other in found)
+        for place, one in apart.items()
+        if not any(other[0] <= place[0] and other[1] <= place[1] and other != place for other in apart)
     ]
     return Front(tuple(fastest), least)
 

@@ -129,7 +129,8 @@ def print_memory(console: Console, job: Job, document: dict[str, Any]) -> None:
         "the drives' size": document["drives_full"],
     }
     binds = [name for name, does in binding.items() if does]
-    more = f", of drives {seconds(gain['one_gb_per_s_more_of_drives'])}" if memory.get("tier") == "nvme" else ""
+    drives = gain["one_gb_per_s_more_of_drives"]
+    more = f", of drives {seconds(drives)}" if drives > 0 else ""
     console.print(
         f"binds: {', '.join(binds) or 'nothing'}; one GiB more gains {seconds(gain['one_gib_more'])} a step, "
         f"one GB/s more to the host {seconds(gain['one_gb_per_s_more_to_host'])}{more}"

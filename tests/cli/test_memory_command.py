@@ -150,3 +150,14 @@ def test_frozen_parts_are_not_trained(run: Run) -> None:
     assert part["job"]["freeze"] == {"embedding": 1.0, "attention": 0.5}
     assert part["plans"][0]["step_time_s"] < all_["plans"][0]["step_time_s"]
     assert part["plans"][0]["memory_bytes"] < all_["plans"][0]["memory_bytes"]
+
+
+def test_a_system_with_one_plan_for_every_cap_is_shown(run: Run) -> None:
+    """ZeRO-Infinity always does all it does: states on drives, inputs of layers in host memory."""
+    Path("plan.json").write_text(run("simulate", *STATES, "--zero", "3", "--json").out)
+    (point,) = json.loads(run("memory", "plan.json", "--points", "3", "--policy", "zero-infinity", "--json").out)[
+        "points"
+    ]
+    assert point["plan"]["offload"] == "all=nvme"
+    assert point["plan"]["memory"]["stages"][0]["tensors"]["input"]["offload"] == 32
+    assert point["agrees"]

@@ -142,6 +142,7 @@ REJECTED: dict[str, dict[str, Any]] = {
     "the stack has this schedule": {"pp": 4, "schedule": "zb-1p"},
     "schedules differ from 1F1B only in a pipeline": {"schedule": "gpipe"},
     "the stack can offload this": {"offload": "optimizer"},
+    "drives hold states where there are drives": {"offload": "all=nvme"},
     "weights leave the device where they are sharded": {"offload": "all"},
     "gradients leave the device where they are done with": {"pp": 4, "offload": "optimizer"},
     "the stack has this state sharding": {"dp": 4, "zero": 1, "shard_group": 4},
@@ -156,6 +157,7 @@ MIXTRAL = job("mixtral-8x7b", gpus=4, seq=2048)
 JOBS = {
     "the stack has sequence parallelism": job("mixtral-8x7b", gpus=4, seq=2048, stack="deepspeed"),
     "expert degree needs experts": job("llama-3-8b", gpus=4, seq=2048),
+    "drives hold states where there are drives": job("mixtral-8x7b", "h100-pcie-8x", 4, seq=2048),
     "the stack has this state sharding": job("mixtral-8x7b", gpus=4, seq=2048, stack="megatron-lm-2022"),
     "the stack has hybrid sharding": job("mixtral-8x7b", gpus=4, seq=2048, stack="megatron-lm-2022"),
 }
