@@ -97,7 +97,7 @@ def _continued(network: Network, kind: Kind, curve: Curve, size: Array, members:
     seconds = _interpolated(curve, at_row, at_column)
     beyond = (at_row != row) | (at_column != column)
     if beyond.any():
-        edge_members, edge_size = np.exp2(at_row[beyond]), np.exp(at_column[beyond])
+        edge_members, edge_size = np.rint(np.exp2(at_row[beyond])), np.exp(at_column[beyond])
         asked = law_seconds(network, kind, size[beyond], members[beyond], members[beyond])
         seconds[beyond] *= asked / law_seconds(network, kind, edge_size, edge_members, edge_members)
     return seconds, np.where(beyond, 0.0, 1.0)
