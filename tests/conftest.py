@@ -4,8 +4,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+hypothesis.settings.register_profile("machines are noisy", deadline=None)
+hypothesis.settings.load_profile("machines are noisy")
 sys.path.insert(0, str(Path(__file__).parent))
 REFRESH = "SIMTRAIN_REFRESH_SNAPSHOTS"
 

@@ -59,7 +59,7 @@ def cases(schedule: Schedule, most_hop: float):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_closed_form_is_the_replay(schedule: Schedule, data: st.DataObject) -> None:
     shape, passes, hop, hidden = data.draw(cases(schedule, most_hop=0.06))
@@ -69,7 +69,7 @@ def test_closed_form_is_the_replay(schedule: Schedule, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_within_one_per_cent_where_messages_are_free(schedule: Schedule, data: st.DataObject) -> None:
     shape, passes, _, hidden = data.draw(cases(schedule, most_hop=0.0))
@@ -78,7 +78,7 @@ def test_within_one_per_cent_where_messages_are_free(schedule: Schedule, data: s
 
 
 @pytest.mark.parametrize("schedule", ["gpipe", "breadth-first", "no-flush"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_exact_where_nothing_is_searched_or_skewed(schedule: Schedule, data: st.DataObject) -> None:
     shape, passes, hop, hidden = data.draw(cases(schedule, most_hop=0.06))

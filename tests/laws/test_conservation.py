@@ -88,7 +88,7 @@ def test_layers_are_conserved(model: str) -> None:
     assert (layout.count * layout.dense).sum(axis=0) == pytest.approx(shape.layers - shape.moe_layers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([1, 2, 4, 8, 16, 64]), st.sampled_from([0, 1, 2, 3]), st.sampled_from(MODELS))
 def test_more_data_parallel_ranks_never_hold_more(dp: int, zero: int, model: str) -> None:
     asked = job(model, "dgx-h100", 128, global_batch=256, seq=2048)

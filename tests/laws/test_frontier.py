@@ -38,7 +38,7 @@ def problem(schedule: str, stages: int, microbatches: int, longest: float, **mor
     return tradeoff(graph, given_costs, lambda p, s, c: curve(float(seconds[p, s, c]), 300.0 + 20 * s), WAITING)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(1.0, 2.0), st.floats(1.0, 1.6))
 def test_no_choice_of_clocks_beats_the_bound_and_ours_is_close(longest: float, slack: float) -> None:
     found = problem("1f1b", 2, 2, longest)
@@ -64,7 +64,7 @@ def test_no_choice_of_clocks_beats_the_bound_and_ours_is_close(longest: float, s
     assert ours <= 1.02 * best
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sampled_from(sorted(SCHEDULES)), st.floats(1.0, 1.5), st.sampled_from([0.0, 0.1]))
 def test_the_frontier_is_convex_and_falling_and_starts_at_the_largest_clocks(
     schedule: str, longest: float, hop: float

@@ -15,7 +15,7 @@ from simtrain.timeline.order import BACKWARD, FORWARD, INPUT, NONE, WEIGHT, Orde
 from simtrain.timeline.schedules import one_f_one_b
 from simtrain.timeline.step import step
 
-SOME = settings(max_examples=60, deadline=None)
+SOME = settings(max_examples=60)
 SEEDS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 

@@ -40,7 +40,7 @@ def test_enough_plans_can_be_told(trainer: str, model: str) -> None:
 
 
 @pytest.mark.parametrize(("trainer", "model"), JOBS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_import_of_an_export_is_the_plan(trainer: str, model: str, data: st.DataObject) -> None:
     asked = JOBS[trainer, model]

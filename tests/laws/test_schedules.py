@@ -22,7 +22,7 @@ from simtrain.timeline.schedules import (
 from simtrain.timeline.schedules.pace import Pace
 from simtrain.timeline.step import step
 
-SOME = settings(max_examples=40, deadline=None)
+SOME = settings(max_examples=40)
 PASS = st.floats(0.1, 10)
 
 

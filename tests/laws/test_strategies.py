@@ -97,7 +97,7 @@ def with_memory(found: Job, capacity: float) -> Job:
 
 
 SEEDS = st.integers(0, 2**32 - 1)
-EVERY = settings(max_examples=5, deadline=None, derandomize=True)
+EVERY = settings(max_examples=5, derandomize=True)
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 each_strategy = pytest.mark.parametrize("module", STRATEGIES, ids=named)
 

@@ -200,6 +200,7 @@ def test_a_broadcast_passes_every_rank(dgx):
 
 
 def test_many_plans_are_cheap(dgx):
+    """Ten times the aim of benchmarks/test_prices.py."""
     random = np.random.default_rng(0)
     size = 2 ** random.uniform(8, 34, 10_000)
     ranks = group(2 ** random.integers(0, 8, 10_000), 2 ** random.integers(0, 6, 10_000), 8)
@@ -208,7 +209,7 @@ def test_many_plans_are_cheap(dgx):
         start = time.perf_counter()
         collective_seconds(dgx, "all_reduce", size, ranks)
         best = min(best, time.perf_counter() - start)
-    assert best < 20e-3
+    assert best < 0.2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -239,8 +239,9 @@ def test_memory_bound_passes_run_at_the_achieved_bandwidth():
     assert 30e9 / seconds[1] == pytest.approx(0.89 * 3350e9, rel=0.001)
 
 
-@pytest.mark.parametrize(("count", "limit"), [(10, 300e-6), (100_000, 0.1)])
+@pytest.mark.parametrize(("count", "limit"), [(10, 3e-3), (100_000, 1.0)])
 def test_prices_are_quick(count, limit):
+    """Ten times the aims of benchmarks/test_prices.py."""
     loaded = profile(device("h100-sxm-80gb"))
     m, n, k = 2 ** np.random.default_rng(0).uniform(8, 15, (3, count))
     spent = []

@@ -28,7 +28,7 @@ def apart(blocks: Lifetimes, found: Packing) -> bool:
     return not (at_once & overlap & ~np.eye(len(low), dtype=bool)).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(BLOCKS)
 def test_best_fit_against_the_exact_program(drawn: list[tuple[int, int, int]]) -> None:
     blocks = of(drawn)

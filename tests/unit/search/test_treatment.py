@@ -102,7 +102,7 @@ def test_equals_trying_everything_on_small_cases(seed: int) -> None:
         assert sum(found.added) == pytest.approx(best, rel=1e-4, abs=1e-5 * sum(of.passes))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(0.2, 0.9), st.floats(0.0, 0.5))
 def test_more_memory_never_costs_time(seed: int, room: float, more: float) -> None:
     lean, roomy = (solve(case(seed, 6, room=share), free(ACTIONS)) for share in (room, room + more))
