@@ -146,4 +146,4 @@ def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:
         seconds = collectives.collective_seconds(machine.network, "point_to_point", sizes, pair).seconds
         return np.asarray((plans.pp > 1) * (seconds.mean(axis=0) / rate + gathered))
 
-    return message(2.0, machine.rates.scaleup.value), message(1.0, machine.rates.hops.value)
+    return message(2.0, machine.rates.scaleup.value), message(1.0, machine.rates.network.value)

@@ -42,9 +42,6 @@ class DeviceRates(Spec):
     """Collectives inside a scale-up domain."""
     network: Fact[Ratio] = Field(default_factory=_unknown)
     """Collectives between domains."""
-    hops: Fact[Ratio] = Field(default_factory=_unknown)
-    """Messages from rank to rank between domains: every device uses its nearest adapter, where a ring uses all that its
-    ranks are near to."""
 
 
 class LeftOut(Spec):

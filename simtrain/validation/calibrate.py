@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "architecture": ("matmul", "elementwise", "attention", "unfused_attention"),
     "device": ("scaleup",),
-    "node": ("network", "hops"),
+    "node": ("network",),
     "stack": ("launch", "microbatch_overhead", "collective_wait", "rebuild_wait", "matmul_rate", "data_overlap"),
 }
 """What is fitted of whom: parts of one architecture and silicon share clocks and caches, of one profile links inside a
@@ -37,7 +37,6 @@ PRIOR: Final = {
     "elementwise": 0.25,
     "scaleup": 0.10,
     "network": 0.50,
-    "hops": 0.50,
     "attention": 0.25,
     "unfused_attention": 0.25,
     "launch": 0.70,
@@ -55,7 +54,6 @@ HIGHEST: Final = {
     "elementwise": 1.1,
     "scaleup": 1.2,
     "network": 1.2,
-    "hops": 1.2,
     "matmul_rate": 1.0,
     "data_overlap": 1.25,
     "attention": 1.2,

@@ -1,6 +1,5 @@
 """Seconds once a step: reductions, gathers, updates and hops, against the collectives they are made of."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,19 +165,6 @@ def test_whole_gradients_go_back_where_activations_are_split() -> None:
     there = alone(asked, "point_to_point", whole / 4, 2, 8, 1) + alone(asked, "all_gather", whole, 4, 1, 1)
     assert between[0] == pytest.approx((there + alone(asked, "point_to_point", whole, 2, 8, 1)) / 2)
 
-
-def test_hops_between_nodes_have_a_rate_of_their_own() -> None:
-    """Collectives between nodes and messages inside one do not move with it."""
-    found = described(ASKED, pp=8, dp=8)
-    on = uncalibrated(ASKED)
-    halved = on.rates.hops.model_copy(update={"value": 0.5})
-    slower = replace(on, rates=on.rates.model_copy(update={"hops": halved}))
-    inside, between = hop_seconds(on, found)
-    there, across = hop_seconds(slower, found)
-    assert there[0] == inside[0]
-    assert across[0] == pytest.approx(2 * between[0])
-    reduced, unmoved = (sync_time(ASKED, machine, found.stages).reduction for machine in (slower, on))
-    assert reduced == pytest.approx(unmoved)
 
 
 def test_one_stage_sends_nothing() -> None:
