@@ -39,7 +39,13 @@ one was stopped or killed; points found by another version of simtrain are
 asked again. The journal is deleted once FILE is written.
 
 --scheduler runs the points on a Dask cluster: the address of its scheduler,
-or its scheduler file (.json); dask-jobqueue starts one under Slurm.
+or its scheduler file (.json). Under Slurm a Python session that stays open
+starts one and prints its address:
+
+  from dask_jobqueue import SLURMCluster
+  cluster = SLURMCluster(cores=4, memory="8GiB", walltime="01:00:00")
+  cluster.scale(jobs=1)
+  print(cluster.scheduler_address)
 
 Exit codes: 0 a plan was found, 1 nothing fits anywhere, 2 wrong input."""
 
@@ -73,14 +79,13 @@ def sweep(
     """Ask at every point and show the answers."""
     from contextlib import closing
     from dataclasses import replace
-    from importlib.util import find_spec
 
     from simtrain.cli.inputs import calibrated, request, unreadable
     from simtrain.cli.output import check_writable, console, note, print_json, progress, write_pieces
     from simtrain.errors import Problem, WrongInput
     from simtrain.study.journal import Journal
     from simtrain.study.points import axis, points
-    from simtrain.study.sweep import swept
+    from simtrain.study.sweep import missing_dask, swept
     from simtrain.views.page import missing_plotly
     from simtrain.views.point import best_row
     from simtrain.views.sweep import csv_pieces, print_sweep, sweep_document, sweep_page
@@ -98,9 +103,8 @@ def sweep(
         problems.append(Problem("--out", str(out), "is neither .csv nor .html", f"write {out.stem or 'sweep'}.csv"))
     if out is not None and out.suffix == ".html":
         problems.extend(missing_plotly("--out", out))
-    if scheduler is not None and find_spec("distributed") is None:
-        hint = "install it with: pip install 'simtrain[cluster]'"
-        problems.append(Problem("--scheduler", scheduler, "needs Dask, which is not installed", hint))
+    if scheduler is not None:
+        problems.extend(missing_dask(scheduler))
     try:
         base = request(
             model,

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -37,7 +38,8 @@ def swept(
 
     `journal`: keep rows in this file, and ask only for what it lacks. `scheduler`: run on this Dask cluster, an address
     like tcp://host:8786 or a scheduler file; else in so many `processes`, as many as there are processors if None.
-    Points with the same job are asked once. WrongInput where workers have another version of simtrain.
+    Points with the same job are asked once. WrongInput where workers have another version of simtrain, or Dask is not
+    there.
     """
     with ExitStack() as stack:
         kept = None if journal is None else stack.enter_context(closing(Journal(journal)))
@@ -119,7 +121,17 @@ def _end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
+def missing_dask(scheduler: str) -> list[Problem]:
+    """What is missing to run on a Dask cluster."""
+    if find_spec("distributed") is not None:
+        return []
+    hint = "install it with: pip install 'simtrain[cluster]'"
+    return [Problem("--scheduler", scheduler, "needs Dask, which is not installed", hint)]
+
+
 def _on_dask(jobs: list[Job], ask: Ask, scheduler: str) -> Asked:
+    if missing := missing_dask(scheduler):
+        raise WrongInput(missing)
     from distributed import Client
     from distributed import as_completed as as_they_come
 

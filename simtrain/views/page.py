@@ -18,10 +18,17 @@ h2 { font-size: 1.15rem; margin: 36px 0 8px; padding-top: 12px; border-top: 1px 
 p { margin: 8px 0; max-width: 75ch; overflow-wrap: anywhere; }
 .soft { color: var(--soft); font-size: .9rem; }
 .answer { background: var(--band); border-left: 4px solid var(--accent); padding: 12px 16px; max-width: none; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; min-width: 640px; }
+.scroll { overflow-x: auto; background:
+  linear-gradient(to right, var(--paper) 30%, #ffffff00) 0 0 / 40px 100% no-repeat local,
+  linear-gradient(to left, var(--paper) 30%, #ffffff00) 100% 0 / 40px 100% no-repeat local,
+  linear-gradient(to right, #1c233033, #1c233000) 0 0 / 12px 100% no-repeat scroll,
+  linear-gradient(to left, #1c233033, #1c233000) 100% 0 / 12px 100% no-repeat scroll; }
+table { border-collapse: collapse; font-size: .9rem; }
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td:last-child { min-width: 20em; }
+.whole { white-space: nowrap; }
+.line { min-width: 15em; }
+.text { min-width: 26em; }
+@media (max-width: 700px) { .text { min-width: 48em; } }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 pre { background: var(--band); padding: 12px; overflow-x: auto; font-size: .85rem; }
 code { font-family: ui-monospace, monospace; }
@@ -29,6 +36,10 @@ details { margin: 12px 0; }
 summary { cursor: pointer; color: var(--accent); }
 .figure { width: 100%; }
 """
+WHOLE: Final = 20
+"""Characters up to which a cell is never broken: numbers with units, short names."""
+LINE: Final = 60
+"""Characters from which a cell is broken into lines of a text."""
 
 
 def missing_plotly(where: str, path: Path) -> list[Problem]:
@@ -70,10 +81,15 @@ def code(text: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls sideways where it is too wide."""
+    """A table that scrolls sideways in its own box where it is too wide."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    kind = "whole" if len(text) <= WHOLE else "line" if len(text) <= LINE else "text"
+    return f'<td class="{kind}">{escape(text)}</td>'
 
 
 def folded(title: str, inside: str) -> str:
@@ -88,7 +104,7 @@ def figure(name: str, drawn: Any, height: int) -> str:
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         font={"size": 12},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0, "traceorder": "normal"},
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "traceorder": "normal"},
         xaxis={"automargin": True},
         yaxis={"automargin": True},
     )

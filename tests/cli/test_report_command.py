@@ -13,6 +13,20 @@ FIGURES = {"time": 1, "memory": 2, "timeline": 1, "front": 1}
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
 SMALL = ("llama-3-8b", "dgx-h100", "--gpus", "16", "--global-batch", "64", "--tokens", "1T")
 
+OUTSIDE = """width => [...document.querySelectorAll('main, main *')]
+    .filter(e => !e.parentElement.closest('.scroll, pre, svg') && e.getBoundingClientRect().right > width)
+    .map(e => e.outerHTML.slice(0, 80))"""
+"""What ends right of the window and does not scroll in a box of its own."""
+BROKEN = """[...document.querySelectorAll('td')].filter(e => /^[$]?[0-9][0-9.,]* ?[^ ]*$/.test(e.innerText))
+    .filter(e => { const r = document.createRange(); r.selectNodeContents(e); return r.getClientRects().length > 1; })
+    .map(e => e.innerText)"""
+"""Numbers and their units on two lines."""
+COVERED = """[...document.querySelectorAll('.js-plotly-plot')].filter(e => {
+    const title = e.querySelector('.xtitle'), legend = e.querySelector('.legend');
+    return title && legend && title.getBoundingClientRect().bottom > legend.getBoundingClientRect().top;
+}).map(e => e.id)"""
+"""Figures whose legend lies over the title of the axis."""
+
 pytest.importorskip("plotly")
 
 
@@ -25,7 +39,7 @@ def page(run: Run, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("width", [400, 1400])
 def test_in_a_browser(page: Path, width: int) -> None:
-    """No complaint on the console, nothing fetched, every part drawn, and nothing wider than the window."""
+    """No complaint on the console, nothing fetched, every part drawn; nothing is cut off, broken or covered."""
     if not BROWSER:
         pytest.skip("there is no Chromium here (Debian: apt install chromium)")
     driver = pytest.importorskip("playwright.sync_api")
@@ -52,11 +66,13 @@ def test_in_a_browser(page: Path, width: int) -> None:
             "[...document.querySelectorAll('.js-plotly-plot')].map(e => e.getBoundingClientRect().width)"
         )
         text = tab.inner_text("#answer")
+        flaws = [tab.evaluate(OUTSIDE, width), tab.evaluate(BROKEN), tab.evaluate(COVERED)]
         browser.close()
     assert said == []
     assert fetched == [page.as_uri()]
     assert drawn == {name: FIGURES.get(name, 0) for name in SECTIONS}
     assert wide <= width
+    assert flaws == [[], [], []]
     assert smallest >= 12
     assert all(0.6 * min(width, 1080) < figure <= width for figure in figures)
     assert "A step takes" in text

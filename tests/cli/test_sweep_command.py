@@ -96,6 +96,14 @@ def test_a_foreign_journal_is_left_alone(run: Run, tmp_path: Path) -> None:
     assert notes.read_text() == "my notes\n"
 
 
+def test_without_dask_the_hint_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simtrain.study.sweep.find_spec", lambda name: None)
+    outcome = run(*SMALL, *VARIED, "--scheduler", "tcp://host:8786")
+    assert outcome.code == 2
+    assert "--scheduler = 'tcp://host:8786': needs Dask, which is not installed" in outcome.err
+    assert "simtrain[cluster]" in outcome.err
+
+
 def test_a_scheduler_that_is_not_there(run: Run) -> None:
     pytest.importorskip("distributed")
     outcome = run(*SMALL, *VARIED, "--scheduler", "nowhere")

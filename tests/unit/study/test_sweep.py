@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 from jobs import job
 
+from simtrain.cli.sweep import HELP
 from simtrain.errors import WrongInput
 from simtrain.spec.job import Job
 from simtrain.study.journal import Journal, key
@@ -92,6 +95,39 @@ def test_a_dask_cluster_gives_the_same_rows(count: Path, tmp_path: Path) -> None
         plans = swept(JOBS[:3], best_row, scheduler=address)
     assert rows == swept(JOBS, asked, processes=1)
     assert plans == swept(JOBS[:3], best_row, processes=1)
+
+
+SBATCH = """#!/bin/sh
+cp "$1" {folder}/job.sh
+setsid sh {folder}/job.sh >{folder}/job.log 2>&1 &
+echo $! >{folder}/pid
+echo "Submitted batch job 7"
+"""
+SCANCEL = """#!/bin/sh
+kill -- -$(cat {folder}/pid)
+"""
+
+
+def test_the_documented_start_under_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the help says starts a cluster whose job asks Slurm for what was stated; its worker gives the same rows.
+
+    There is no Slurm here: sbatch runs the script beside, scancel ends it.
+    """
+    pytest.importorskip("dask_jobqueue")
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        command = tmp_path / name
+        command.write_text(text.format(folder=tmp_path))
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    start = HELP[HELP.index("  from dask_jobqueue") : HELP.index("  print(cluster.")]
+    session: dict[str, Any] = {}
+    exec(dedent(start), session)
+    with session["cluster"] as cluster:
+        rows = swept(JOBS[:2], best_row, scheduler=cluster.scheduler_address)
+    directives = re.findall("^#SBATCH (.*)", (tmp_path / "job.sh").read_text(), re.MULTILINE)
+    assert {"--cpus-per-task=4", "--mem=8G", "-t 01:00:00"} <= set(directives)
+    assert rows == swept(JOBS[:2], best_row, processes=1)
 
 
 def test_a_scheduler_that_is_not_there(count: Path) -> None:
