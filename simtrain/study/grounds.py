@@ -19,7 +19,6 @@ RATES: Final = {
     "elementwise": "element-wise kernels",
     "scaleup": "collectives inside a scale-up domain",
     "network": "collectives between domains",
-    "hops": "messages between stages in different domains",
 }
 """What the rates of DeviceRates are of."""
 
