@@ -14,6 +14,7 @@ REFRESH = "SIMTRAIN_REFRESH_SNAPSHOTS"
 FIRST = ("loop", "test_readme.py")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files stay on one worker, as do all runs of torch: two ranks take what there is. The longest begin."""
     for item in items:
