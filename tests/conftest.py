@@ -11,16 +11,6 @@ hypothesis.settings.register_profile("machines are noisy", deadline=None)
 hypothesis.settings.load_profile("machines are noisy")
 sys.path.insert(0, str(Path(__file__).parent))
 REFRESH = "SIMTRAIN_REFRESH_SNAPSHOTS"
-FIRST = ("loop", "test_readme.py")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files stay on one worker, as do all runs of torch: two ranks take what there is. The longest begin."""
-    for item in items:
-        group = "loop" if item.path.parent.name == "loop" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.parent.name not in FIRST and item.path.name not in FIRST)
 
 
 @pytest.fixture
