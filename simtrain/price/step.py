@@ -141,9 +141,9 @@ def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:
     gathered = gathered * np.where(whole, 0.5, 1.0)
     sizes = np.stack([size, size * np.where(whole, plans.tp, 1)])
 
-    def message(local: float, rate: float) -> Array:
+    def message(local: float) -> Array:
         pair = Group(np.array([2.0]), np.array([local]))
         seconds = collectives.collective_seconds(machine.network, "point_to_point", sizes, pair).seconds
-        return np.asarray((plans.pp > 1) * (seconds.mean(axis=0) / rate + gathered))
+        return np.asarray((plans.pp > 1) * (seconds.mean(axis=0) / link_rate(machine, pair) + gathered))
 
-    return message(2.0, machine.rates.scaleup.value), message(1.0, machine.rates.network.value)
+    return message(2.0), message(1.0)
