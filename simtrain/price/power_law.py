@@ -50,6 +50,11 @@ def blocking_power(device: Device) -> float:
     return device.power_limit.value / 6 if device.idle_power is None else device.idle_power.value
 
 
+def working_power(device: Device) -> float:
+    """W of a device in a kernel at the largest clock it can hold: by the law, no more than its limit."""
+    return min(power_law(device).full, 1.0) * device.power_limit.value
+
+
 def clocks(device: Device) -> Array:
     """Hz that can be set, the largest first, down to where the law was fitted."""
     largest = largest_clock(device).value

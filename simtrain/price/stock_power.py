@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping
 from typing import Final
 
-from simtrain.price.power_law import blocking_power, power_law
+from simtrain.price.power_law import blocking_power, power_law, working_power
 from simtrain.price.profile import FOLDER
 from simtrain.spec.base import Evidence, Fact, Power
 from simtrain.spec.hardware import Device
@@ -20,9 +20,8 @@ FILE: Final = "power.csv"
 def stock_power(device: Device) -> Watts:
     """Of every kind of DOES. The law's device draws its throttled power in every kernel (see price.power_law)."""
     law, idle = power_law(device), blocking_power(device)
-    busy = min(law.full, 1.0) * device.power_limit.value
     limit = device.power_limit
-    for_work = _fact(busy, limit.source + "; " + law.source, _weaker(law.evidence, limit.evidence))
+    for_work = _fact(working_power(device), limit.source + "; " + law.source, _weaker(law.evidence, limit.evidence))
     guessed = Fact[Power](value=f"{idle!r} W", source="a sixth of the power limit", evidence=Evidence.ASSUMED)
     at_rest = device.idle_power or guessed
     by_law = {name: for_work if name in WORKS else at_rest for name in DOES}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from simtrain.estimate import Estimate, estimate, machine
 from simtrain.estimate.bound import bound
 from simtrain.price.blocks import Machine
-from simtrain.price.power_law import blocking_power, power_law
+from simtrain.price.power_law import blocking_power, working_power
 from simtrain.search.search import ranked
 from simtrain.search.space import Space
 from simtrain.spec.job import Job
@@ -23,10 +23,10 @@ def joules(job: Job, found: Estimate, on: Machine) -> Array:
 
     Messages inside passes count as passes.
     """
-    device, host = job.cluster.device, job.cluster.node.host.power
+    device, node = job.cluster.device, job.cluster.node
     waiting = blocking_power(device)
-    working = min(power_law(device).full, 1.0) * device.power_limit.value
-    beside = 0.0 if host is None else host.value / job.cluster.node.devices
+    working = working_power(device)
+    beside = node.host_power / node.devices
     passes = np.minimum(bound(job, found.plans, on), found.step_time)
     return np.asarray(job.devices * ((waiting + beside) * found.step_time + (working - waiting) * passes))
 

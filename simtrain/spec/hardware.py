@@ -105,6 +105,11 @@ class Node(Spec):
     nic: Nic
     host: Host
 
+    @property
+    def host_power(self) -> float:
+        """W of the host beside its devices; 0 where nobody states it."""
+        return 0.0 if self.host.power is None else self.host.power.value
+
 
 class Checks(Spec):
     """Host time of a collective call for every rank of its group, where ranks compare each call before they make it.

@@ -165,8 +165,7 @@ def laid(
     device = job.cluster.device
     step = replayed(job, plan, machine(job)).step
     found = profile or (matching(job.model.name, device.name, plan.pp) if plan.vpp == 1 else None)
-    host = job.cluster.node.host.power
-    beside = 0.0 if host is None else host.value / job.cluster.node.devices
+    beside = job.cluster.node.host_power / job.cluster.node.devices
     waiting = blocking_power(device) if found is None or found.measured is None else found.measured.blocking_power.value
     if cap is not None and cap <= waiting:
         rule = f"is not above the {waiting:.0f} W a device draws while it waits"
@@ -185,8 +184,7 @@ def device_cap(job: Job, device: float | None, node: float | None) -> float | No
     in equal shares. WrongInput where hosts leave nothing."""
     if node is None:
         return device
-    host = job.cluster.node.host.power
-    left = node - (0.0 if host is None else host.value)
+    left = node - job.cluster.node.host_power
     if left <= 0:
         rule = "leaves nothing to the devices beside their host"
         raise WrongInput([Problem("--node-power-cap", f"{node:g} W", rule, "give more")])
