@@ -25,7 +25,7 @@ from simtrain.spec.plan import PlanTable
 from simtrain.timeline.closed_form import Hops
 from simtrain.timeline.memory import Launches
 from simtrain.workload.program import Program, program
-from simtrain.workload.strategies.pipeline import crossings, exchanges
+from simtrain.workload.strategies.pipeline import crossings, exchanges, neighbours_apart
 from simtrain.workload.strategies.recompute import SELECTIVE, full_share
 
 Array = NDArray[np.float64]
@@ -157,7 +157,8 @@ def hops(described: Program, on: Machine) -> Hops:
     path = through * between + (plans.pp - 1 - through) * inside
     times = 2 if described.job.stack.exchanged_in_turn.value else 1
     back = np.where(leaves.any(axis=0), between, inside)
-    return Hops(np.where(leaves > 0, between, inside), times * exchanges(plans), path, back)
+    apart = neighbours_apart(plans, leaves, on.network.domain)
+    return Hops(inside + apart * (between - inside), times * exchanges(plans), path, back)
 
 
 def passes(job: Job, plans: PlanTable, on: Machine) -> tuple[Passes, Hops]:

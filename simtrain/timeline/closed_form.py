@@ -16,6 +16,7 @@ from simtrain.workload.strategies.pipeline import (
     HANAYO,
     INTERLEAVED,
     NO_FLUSH,
+    ONE_F_ONE_B,
     ZB_V,
     Stages,
     activation_limit,
@@ -32,7 +33,7 @@ class Hops:
     """Messages between neighbouring stages."""
 
     seconds: Stages
-    """One message to or from the slower neighbour."""
+    """One message to or from a neighbour, in the mean over both."""
     exchanges: Stages
     """Exchanges with a neighbour a microbatch: one a chunk and side; a send and a receive at once count once."""
     path: Array
@@ -76,11 +77,11 @@ def pipeline(
     """Time a pipeline whose stages take `forward` and `backward` seconds a microbatch; `apart`: None where no plan
     splits its backward passes.
 
-    1F1B: m max(t) + (sum(t) - max(t)) / v with t = forward + backward, which is (m + (p - 1)/v) t on equal stages
-    (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) and breadth-first (arXiv 2211.05953) wait
-    for the slowest forward and the slowest backward apart, and all stages exchange in both; the latter waits for every
-    chunk to come around where microbatches are few. Without a flush (arXiv 2003.11666) nothing fills or drains.
-    Waves (arXiv 2308.15762): 2(p - 1) of the longer passes of a chunk.
+    1F1B: `_around` each stage; with chunks m max(t) + (sum(t) - max(t)) / v with t = forward + backward. Both are
+    (m + (p - 1)/v) t on equal stages (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) and
+    breadth-first (arXiv 2211.05953) wait for the slowest forward and the slowest backward apart, and all stages
+    exchange in both; the latter waits for every chunk to come around where microbatches are few. Without a flush
+    (arXiv 2003.11666) nothing fills or drains. Waves (arXiv 2308.15762): 2(p - 1) of the longer passes of a chunk.
     Schedules that split their backward passes are laid out around their hops: `_split_bubble`, `_folded_bubble`.
 
     In the steady state a stage exchanges with its neighbours for every chunk, of interleaved ones as often as a stage
@@ -94,10 +95,10 @@ def pipeline(
     shown = np.where(HIDES[plans.schedule], 1 - hidden, 1.0 * ~split)
     exchanges = np.where(plans.schedule == INTERLEAVED, hops.exchanges[FIRST], hops.exchanges)
     exchanged = exchanges * hops.seconds * shown
-    stage = (both + exchanged).argmax(axis=0)
-    chosen = (stage, np.arange(len(plans)))
-    slowest = both[chosen]
-    fill = ((count * both).sum(axis=0) - slowest) / v * flushed
+    others = ((count * both).sum(axis=0) - both) / v
+    idle = np.where(plans.schedule == ONE_F_ONE_B, _around(plans, count, forward, backward), others * flushed)
+    chosen = ((m * (both + exchanged) + idle).argmax(axis=0), np.arange(len(plans)))
+    slowest, fill = both[chosen], idle[chosen]
     flush = np.zeros_like(slowest)
     floods = FLOODS[plans.schedule]
     if floods.any():
@@ -126,6 +127,24 @@ def pipeline(
         )
         bubble, shows = np.where(split, still, bubble), np.where(split, moving - still, shows)
     return Pipeline(m * slowest, bubble, shows)
+
+
+def _around(plans: PlanTable, count: Stages, forward: Stages, backward: Stages) -> Stages:
+    """Seconds the last stage of each representative idles at least in a 1F1B step, messages aside.
+
+    The first microbatch comes through the stages before it, and its gradient goes back through them at the end. The
+    stages behind it take a round trip before its first backward pass, in which the n - 1 forward passes fit that it may
+    be ahead, and one after its last forward pass, with the n - 1 backward passes of those; they are the same trip where
+    there are no more than n microbatches. On the slowest of equal stages, the last, (p - 1)(forward + backward) remain.
+    """
+    both = forward + backward
+    through, stages = np.cumsum(count * both, axis=0), np.cumsum(count, axis=0)
+    limit = stages[-1] - stages + 1
+    ahead = np.minimum(plans.microbatches, limit) - 1
+    trip = through[-1] - through
+    first, last = (np.maximum(trip - ahead * part, 0.0) for part in (forward, backward))
+    idle = through - both + np.where(plans.microbatches > limit, first + last, np.maximum(first, last))
+    return np.asarray(np.where(count > 0, idle, 0.0))
 
 
 def _split_bubble(
@@ -179,6 +198,19 @@ def _folded_bubble(
     return np.asarray(np.maximum(bubble, longer + path) if apart.synchronous else bubble)
 
 
+def _shown(plans: PlanTable, traffic: Stages, passes: Stages, overlap: float | Array, every: Flags) -> Stages:
+    """Seconds of a stage's traffic that do not hide beside the passes of a microbatch, of which `overlap` could.
+
+    Of a round a step (not of `every` microbatch) that of interleaved chunks is ready one after another: between the
+    last passes of two, or their first, stand p passes of a chunk. That of the last chunk has its own pass alone.
+    """
+    chunks = np.where((plans.schedule == INTERLEAVED) & ~every, plans.vpp, 1)
+    beside = overlap * traffic
+    room = passes * (1 + plans.pp * (chunks - 1)) / chunks
+    late = np.maximum(np.maximum(beside - room, (beside - passes) / chunks), 0.0)
+    return np.asarray(traffic - beside + late)
+
+
 def exposed_reduction(
     plans: PlanTable,
     position: Stages,
@@ -191,11 +223,11 @@ def exposed_reduction(
     """Gradient reduction that shows (s): what does not hide behind a backward pass or a later stage's slack.
 
     Gradients are reduced after every microbatch where `every` says so, else once a step, behind the last microbatch's
-    backward pass, of which parameter gathering has `taken` a part. A stage at some `position` behind the
-    first finishes early and has the drain of the pipeline as slack.
+    backward pass, of which parameter gathering has `taken` a part. A stage at some `position` behind the first finishes
+    early and has the drain of the pipeline as slack.
     """
     rounds = np.where(every, plans.microbatches, 1)
-    once = reduction - np.minimum(overlap * reduction, backward - taken)
+    once = _shown(plans, reduction, backward - taken, overlap, every)
     slack = np.where(splits(plans), 0.0, position * backward[FIRST] / plans.vpp)
     last = np.maximum(once - slack, 0.0).max(axis=0)
     return np.asarray((rounds - 1) * once.max(axis=0) + last)
@@ -219,7 +251,7 @@ def exposed_gather(
 
     `again` is what the backward pass gathers; where weights stay `whole`, they are gathered once a step.
     """
-    ahead = gather - np.minimum(overlap * gather, forward)
+    ahead = _shown(plans, gather, forward, overlap, (plans.zero == 3) & ~whole)
     back = again - gathered_behind(plans, again, backward, overlap)
     every = plans.microbatches * (ahead + back)
     return np.asarray(np.where((plans.zero == 3) & ~whole, every, ahead).max(axis=0))

@@ -204,6 +204,21 @@ def crossings(plans: PlanTable, domain: int) -> tuple[Stages, NDArray[np.float64
     return np.stack([first, inner, inner, last]), through.astype(float)
 
 
+def neighbours_apart(plans: PlanTable, leaves: Stages, domain: int) -> Stages:
+    """Share of a representative's exchanges that leave a scale-up domain of `domain` ranks, where its slower hop
+    `leaves`.
+
+    Of the inner stages it is those at the edge of a domain: the neighbour on their other side stands in their own,
+    unless domains hold less than two stages or cut one. The first and the last exchange their further chunks with each
+    other, if those are not folded.
+    """
+    ranks = plans.tp * plans.cp * plans.dp
+    inner = np.where((2 * ranks > domain) | (domain % ranks > 0), 1.0, 0.5)
+    around = np.where(plans.folded, 0.0, (plans.vpp - 1) / (2 * plans.vpp - 1))
+    first, _, _, last = (1 - around) * leaves + around * leaves.any(axis=0)
+    return np.stack([first, inner * leaves[1], inner * leaves[2], last])
+
+
 def exchanges(plans: PlanTable) -> Stages:
     """Exchanges with neighbours a microbatch: two a chunk, but one fewer at either end of the pipeline."""
     inner = np.where(plans.pp > 1, 2.0 * plans.vpp, 0.0)
