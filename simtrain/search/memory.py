@@ -1,9 +1,9 @@
 """The memory plan of one layout: every stage's tensors treated so that it fits and loses least time, then replayed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from itertools import product
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from simtrain.price.blocks import Machine
 from simtrain.price.step import sync_time
 from simtrain.search.layout import described, stated
 from simtrain.search.space import broken_rules
-from simtrain.search.treatment import Solution, StageCase, needed, solve
+from simtrain.search.treatment import Solution, StageCase, least_added, needed, solve
 from simtrain.spec import load
 from simtrain.spec.job import Job
 from simtrain.spec.memory_plan import TIERS, MemoryPlan, StageMemory, Tier, Treatment
@@ -36,6 +36,7 @@ FREE: Final = 1e-4
 """Share of a step a plan may add for no other to be tried."""
 LEAST_SHOWN: Final = 0.05
 """Share of a treatment's seconds that a step grows by at least, or its inverse at most."""
+Found = TypeVar("Found")
 Allowed = Sequence[Action] | Policy
 """What memory plans may do: a few actions to any tensor, or what a system does."""
 AGREE: Final = 0.02
@@ -85,6 +86,8 @@ class Layout:
             "nvme": closed.drives_capacity - float(held.drives[0]),
         }
         """Bytes left for activations off the device."""
+        self._showed = 1.0
+        """The share of what treatment adds by which the last step that was replayed grew."""
         self._choices: dict[str, Choices] = {}
 
     def choices(self, tier: MemoryPlan) -> Choices:
@@ -114,6 +117,8 @@ class Layout:
         policy, best = free(allowed), None
         for tier, (loss, layer) in product(tiers, chunked):
             frame = MemoryPlan(tier=tier, loss_chunks=loss, layer_chunks=layer)
+            if best is not None and self._least(cap, policy, frame) > (1 + AGREE) * best.step_time:
+                continue
             found = self._within(cap, policy, frame)
             if found is not None and (best is None or found.step_time < best.step_time):
                 best = found
@@ -121,24 +126,39 @@ class Layout:
                 break
         return best
 
+    def _least(self, cap: float, policy: Policy, frame: MemoryPlan) -> float:
+        """Seconds of a step that no plan with one tier and one number of chunks is expected to stay below."""
+        cases = self.cases(cap, frame, self._kept_slack(cap, frame), min(self._showed, 1.0))
+        return self._expected(cases, _each(cases, lambda case: least_added(case, policy)))
+
     def _within(self, cap: float, policy: Policy, frame: MemoryPlan) -> Planned | None:
         """With one tier and one number of chunks: solved, replayed, the peaks set right and solved again."""
-        slack = self._overstated(self.cases(cap, frame, np.zeros(len(self.base.stages))), None, None, MemoryPlan())
+        slack, shown = self._kept_slack(cap, frame), 1.0
         best: Planned | None = None
-        shown = 1.0
         for _ in range(CORRECTIONS):
             cases = self.cases(cap, frame, slack, shown)
             solved = self._solved(cases, policy)
             if solved is None:
                 break
             found, peaks = self._replayed(cases, solved, frame)
+            self._showed = self._shown(cases, solved, found)
             if found.peak <= cap and (best is None or found.rank < best.rank):
                 best = found
             wrong = self._overstated(cases, solved, peaks, frame)
             if np.abs(wrong - slack).max() <= 1e-3 * cap and found.agrees:
                 break
-            slack, shown = wrong, self._shown(cases, solved, found)
+            slack, shown = wrong, self._showed
         return best
+
+    def _kept_slack(self, cap: float, frame: MemoryPlan) -> Array:
+        """Bytes by which the program overstates what every stage needs with everything kept."""
+        return self._overstated(self.cases(cap, frame, np.zeros(len(self.base.stages))), None, None, MemoryPlan())
+
+    def _expected(self, cases: Sequence[StageCase], added: Sequence[float]) -> float:
+        """Seconds of a step whose stages add this much to a microbatch's passes."""
+        before = np.array([sum(case.passes) for case in cases])
+        microbatches = int(PlanTable.of([self.plan]).microbatches[0])
+        return self.base.step.seconds + microbatches * float((before + added).max() - before.max())
 
     def _shown(self, cases: Sequence[StageCase], solved: Sequence[Solution], found: Planned) -> float:
         """The share of what treatment adds to the slowest stage's passes by which the replayed step grew."""
@@ -196,18 +216,10 @@ class Layout:
         return found
 
     def _solved(self, cases: Sequence[StageCase], policy: Policy) -> list[Solution] | None:
-        """Every stage's treatment, equal cases solved once; None where one has none."""
-        known: dict[tuple[object, ...], Solution | None] = {}
-        found: list[Solution] = []
-        for case in cases:
-            key = tuple(_flat(case))
-            if key not in known:
-                known[key] = solve(case, policy)
-            one = known[key]
-            if one is None:
-                return None
-            found.append(one)
-        return found
+        """Every stage's treatment; None where one has none."""
+        solved = _each(cases, lambda case: solve(case, policy))
+        found = [one for one in solved if one is not None]
+        return found if len(found) == len(solved) else None
 
     def _replayed(
         self, cases: Sequence[StageCase], solved: Sequence[Solution], frame: MemoryPlan
@@ -217,10 +229,7 @@ class Layout:
         plan = self.plan.model_copy(update={"memory": memory})
         found = replayed(self.job, plan, self.on)
         peaks = found.footprint.total.max(axis=1)
-        before = np.array([sum(case.passes) for case in cases])
-        after = before + [sum(one.added) for one in solved]
-        microbatches = int(PlanTable.of([plan]).microbatches[0])
-        expected = self.base.step.seconds + microbatches * float(after.max() - before.max())
+        expected = self._expected(cases, [sum(one.added) for one in solved])
         return Planned(plan, found.step.seconds, expected, float(peaks.max()), int(peaks.argmax())), peaks
 
 
@@ -232,6 +241,16 @@ def _waits(step: Step) -> Array:
     back = (graph.kind[passes] == BACKWARD) | (graph.kind[passes] == INPUT)
     gaps = np.bincount(graph.rank[passes], (reduced + gathered) * back, step.order.stages)
     return np.asarray(gaps / step.order.microbatches)
+
+
+def _each(cases: Sequence[StageCase], of: Callable[[StageCase], Found]) -> list[Found]:
+    """Of every case, equal ones worked out once."""
+    known: dict[tuple[object, ...], Found] = {}
+    keys = [tuple(_flat(case)) for case in cases]
+    for key, case in zip(keys, cases, strict=True):
+        if key not in known:
+            known[key] = of(case)
+    return [known[key] for key in keys]
 
 
 def _at(passage: Passage, stage: int) -> Passage:

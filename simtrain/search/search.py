@@ -139,7 +139,7 @@ def _treated(
     """The best plans and layouts with memory plans, ranked together.
 
     A layout that keeps everything is as fast as it gets: layouts are taken in that order, those of the best plans among
-    them, until the next could not beat what was found.
+    them, until the next could not beat what was found. Those that a plan of their own mesh beats so are passed over.
     """
     from simtrain.search.memory import Layout
 
@@ -155,10 +155,12 @@ def _treated(
         if len(paces) >= top and bound[row] >= (1 + APART) * sorted(paces.values())[top - 1]:
             break
         plan = layouts.plans.plan(row)
+        mesh = mesh_of(plan)
+        if bound[row] >= paces.get(mesh, np.inf) * (1 + APART):
+            continue
         one = Layout(job, plan, on).planned(cap, allowed)
         if one is not None:
             found.append(one.plan)
-            mesh = mesh_of(plan)
             paces[mesh] = min(paces.get(mesh, np.inf), one.step_time / plan.global_batch)
     again, details = _replayed(job, PlanTable.of(found), on, [plan.memory for plan in found])
     good = _good(again)

@@ -77,6 +77,16 @@ def solve(case: StageCase, policy: Policy) -> Solution | None:
     return Solution(tensors, added(case, tensors), stalled(case, tensors))
 
 
+def least_added(case: StageCase, policy: Policy) -> float:
+    """Seconds that no treatment adds less of to a microbatch's two passes: counts need not be whole; infinite where
+    nothing fits."""
+    if not case.layers or not case.size.any():
+        return 0.0 if case.room >= 0 else np.inf
+    program = _Program(case, policy)
+    found = solved(program.cost, program.rows, program.low, program.high, 0.0 * program.whole, program.most)
+    return np.inf if found is None else float(program.cost @ found) * sum(case.passes)
+
+
 def added(case: StageCase, tensors: dict[TensorName, Treatment]) -> tuple[float, float]:
     """Seconds a treatment adds to the forward and the backward pass of a microbatch."""
     forward, backward = (case.shown * seconds for seconds in _computed(case, tensors))
