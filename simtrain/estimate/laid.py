@@ -10,7 +10,7 @@ from simtrain.errors import Problem, WrongInput
 from simtrain.estimate.passes import Passes
 from simtrain.estimate.treated import Treated
 from simtrain.price.blocks import Machine
-from simtrain.price.categories import ELEMENTWISE, MATMUL
+from simtrain.price.categories import ELEMENTWISE, LAUNCH, MATMUL
 from simtrain.price.step import SyncTime
 from simtrain.spec.job import Job
 from simtrain.spec.schedule import HIDES
@@ -75,6 +75,10 @@ class Laid:
         stack, schedule = job.stack, plans.schedule[row]
         scale = 1.0 if job.own is None else job.own.factor.value
         forward, backward, weight = self._passes(blocks, sync.accumulation)
+        host = np.zeros_like(forward)
+        host[LAUNCH] = stack.microbatch_overhead.value * self._layers()
+        if len(self.stages) == 1:
+            forward, host = forward + host, 0.0 * host
         out = back = NO_SECONDS
         if treated is not None:
             share = self._layers()
@@ -117,13 +121,15 @@ class Laid:
             update=scale * update,
             tied=scale * float(sync.tied[self.rows[row]]),
             overhead=scale * stack.step_overhead.value,
+            host=scale * host,
             synchronous=not (apart and stack.post_validation),
         )
 
     def pace(self, costs: Costs, waiting: float) -> Pace:
-        """A chunk's in the mean."""
+        """A chunk's in the mean, with what a host takes before its forward pass."""
         forward, _, backward, weight = costs.pass_seconds().mean(axis=(1, 2)).tolist()
-        return Pace(forward, backward, weight, float(costs.hops.mean()), waiting)
+        host = float(costs.host.sum(axis=0).mean())
+        return Pace(forward + host, backward, weight, float(costs.hops.mean()), waiting)
 
     def held(self, held: Holdings, waiting: float, treated: Treated | None = None) -> Held:
         """Bytes on the stages."""

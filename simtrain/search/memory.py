@@ -236,7 +236,7 @@ class Layout:
 def _waits(step: Step) -> Array:
     """Seconds a microbatch's backward passes begin later for gathers and reductions, shape (stages,)."""
     graph = step.graph
-    *_, reduced, gathered, _ = waits(graph, step.times, np.zeros(graph.ranks))
+    _, _, reduced, gathered, *_ = waits(graph, step.times, np.zeros(graph.ranks))
     passes = slice(0, len(reduced))
     back = (graph.kind[passes] == BACKWARD) | (graph.kind[passes] == INPUT)
     gaps = np.bincount(graph.rank[passes], (reduced + gathered) * back, step.order.stages)

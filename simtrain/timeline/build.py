@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.timeline.actions import Actions, listed, pieces
+from simtrain.timeline.actions import Actions, Pieces, listed, pieces
 from simtrain.timeline.copies import copies
 from simtrain.timeline.costs import Costs
-from simtrain.timeline.graph import KNOWN, MESSAGE, NEEDS, OVERHEAD, UPDATE, Graph, Operations, assembled
+from simtrain.timeline.graph import KNOWN, MESSAGE, NEEDS, OVERHEAD, PREPARE, UPDATE, Graph, Operations, assembled
 from simtrain.timeline.order import NONE, WEIGHT, Index, Order
 from simtrain.timeline.traffic import traffic
 
@@ -48,7 +48,9 @@ def build(order: Order, costs: Costs, slowdown: Array | None = None, given: Arra
     before = len(of) + len(pipeline)
     optimizer = _updates(costs, compute, data, actions, offset=before)
     moved = copies(actions, parts, costs, compute, offset=before + len(data) + len(optimizer))
-    return assembled((compute, pipeline, data, optimizer, *moved), actions.ranks, blocked)
+    before += len(data) + len(optimizer) + sum(map(len, moved))
+    host = _prepared(costs, compute, actions, parts, offset=before)
+    return assembled((compute, pipeline, data, optimizer, *moved, host), actions.ranks, blocked)
 
 
 def _needed(actions: Actions) -> Index:
@@ -88,6 +90,20 @@ def _messages(compute: Operations, after: Index, seconds: Array) -> Operations:
         compute.microbatch[after],
         seconds[: len(after)],
         needs,
+    )
+
+
+def _prepared(costs: Costs, compute: Operations, actions: Actions, parts: Pieces, offset: int) -> Operations:
+    """The host's time before forward passes, after what their rank did before; passes are made to wait for it."""
+    seconds = np.broadcast_to(costs.host.sum(axis=0), costs.forward.shape[1:])[actions.stage, actions.chunk]
+    chosen = np.flatnonzero(actions.ahead & (seconds > 0))
+    at = parts.first[chosen]
+    needs = np.full((len(at), NEEDS), NONE)
+    follows = (at > 0) & (compute.rank[at - 1] == compute.rank[at])
+    needs[follows, 0] = at[follows] - 1
+    compute.needs[at, NEEDS - 1] = offset + np.arange(len(at))
+    return Operations(
+        np.full(len(at), PREPARE), compute.rank[at], compute.chunk[at], compute.microbatch[at], seconds[chosen], needs
     )
 
 

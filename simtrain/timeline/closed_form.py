@@ -73,9 +73,11 @@ def pipeline(
     hops: Hops,
     hidden: float,
     apart: Apart | None = None,
+    host: float = 0.0,
 ) -> Pipeline:
     """Time a pipeline whose stages take `forward` and `backward` seconds a microbatch; `apart`: None where no plan
-    splits its backward passes.
+    splits its backward passes. The `host` takes its time for each microbatch on every stage, but is done with it where
+    a stage waits for its neighbours.
 
     1F1B: `_around` each stage; with chunks m max(t) + (sum(t) - max(t)) / v with t = forward + backward. Both are
     (m + (p - 1)/v) t on equal stages (Narayanan et al., arXiv 2104.04473 section 2.2). GPipe (arXiv 1811.06965) and
@@ -126,7 +128,7 @@ def pipeline(
             for path in (0.0 * hops.path, hops.path)
         )
         bubble, shows = np.where(split, still, bubble), np.where(split, moving - still, shows)
-    return Pipeline(m * slowest, bubble, shows)
+    return Pipeline(m * (slowest + host), bubble, shows)
 
 
 def _around(plans: PlanTable, count: Stages, forward: Stages, backward: Stages) -> Stages:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 NO_SECONDS: Final = np.zeros((1, 1))
+NO_PASSES: Final = np.zeros((1, 1, 1))
 NONE_HIDDEN: Final = np.zeros((2, 1, 1, 1))
 ALONE: Final = (
     "bubble",
@@ -60,6 +61,9 @@ class Costs:
     """Sum of tied embeddings' gradients between both ends."""
     overhead: float = 0.0
     """Host time of a step outside the model."""
+    host: Array = field(default_factory=lambda: NO_PASSES)
+    """Host time before a chunk's forward pass, which passes while that waits for its input: shape (categories, stages,
+    chunks)."""
     synchronous: bool = True
     """Whether no stage updates its weights before all have their gradients."""
     hidden: Array = field(default_factory=lambda: NONE_HIDDEN)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from simtrain.timeline.order import PHASES, Index
 
-STREAMS: Final = ("compute", "pipeline", "data", "optimizer", "device to host", "host to device")
-COMPUTE, PIPELINE, DATA, OPTIMIZER, TO_HOST, TO_DEVICE = range(len(STREAMS))
+STREAMS: Final = ("compute", "pipeline", "data", "optimizer", "device to host", "host to device", "host")
+COMPUTE, PIPELINE, DATA, OPTIMIZER, TO_HOST, TO_DEVICE, HOST = range(len(STREAMS))
 KINDS: Final = (
     *PHASES,
     "message",
@@ -20,9 +20,10 @@ KINDS: Final = (
     "overhead",
     "copy out",
     "copy in",
+    "host",
 )
-MESSAGE, GATHER, REDUCTION, KNOWN, UPDATE, OVERHEAD, COPY_OUT, COPY_IN = range(len(PHASES), len(KINDS))
-NEEDS: Final = 4
+MESSAGE, GATHER, REDUCTION, KNOWN, UPDATE, OVERHEAD, COPY_OUT, COPY_IN, PREPARE = range(len(PHASES), len(KINDS))
+NEEDS: Final = 5
 Array = NDArray[np.float64]
 
 

@@ -13,10 +13,12 @@ from simtrain.timeline.graph import (
     COPY_OUT,
     DATA,
     GATHER,
+    HOST,
     KNOWN,
     MESSAGE,
     OPTIMIZER,
     OVERHEAD,
+    PREPARE,
     REDUCTION,
     UPDATE,
     Graph,
@@ -79,6 +81,9 @@ def _span(graph: Graph, times: Times, costs: Costs) -> tuple[Array, Array]:
     if costs.synchronous:
         return np.zeros(ranks), end
     begin = times.start[graph.first[COMPUTE * ranks : (COMPUTE + 1) * ranks]]
+    host, prepared = _streams(graph, HOST), np.zeros(ranks)
+    prepared[graph.rank[host][::-1]] = graph.seconds[host][::-1]
+    begin = begin - prepared
     data = _streams(graph, DATA)
     np.minimum.at(begin, graph.rank[data], times.start[data])
     return begin, end
@@ -90,7 +95,8 @@ def _terms(graph: Graph, times: Times, costs: Costs, begin: Array, end: Array, s
     compute = _streams(graph, COMPUTE)
     rank, blocked = graph.rank[compute], graph.blocked[compute]
     alone[SENDING] = np.bincount(rank, blocked, ranks)
-    for term, gap in zip((BUBBLE, SENDING, REDUCING, GATHERING, COPYING), waits(graph, times, begin), strict=True):
+    *gaps, prepared = waits(graph, times, begin)
+    for term, gap in zip((BUBBLE, SENDING, REDUCING, GATHERING, COPYING), gaps, strict=True):
         alone[term] += np.bincount(rank, gap, ranks)
     done = times.end[graph.first[COMPUTE * ranks + 1 : (COMPUTE + 1) * ranks + 1] - 1]
     known = _at(graph, times.end, KNOWN)
@@ -102,7 +108,11 @@ def _terms(graph: Graph, times: Times, costs: Costs, begin: Array, end: Array, s
     alone[UPDATING] = _at(graph, graph.seconds, UPDATE)
     alone[BESIDES] = _at(graph, graph.seconds, OVERHEAD)
     alone[BUBBLE] += seconds - (end - begin)
-    return np.concatenate([_busy(graph, costs), alone])
+    busy = _busy(graph, costs)
+    if prepared.any():
+        host = costs.host.sum(axis=(1, 2))
+        busy += np.outer(host / host.sum(), np.bincount(rank, prepared, ranks))
+    return np.concatenate([busy, alone])
 
 
 def _at(graph: Graph, values: Array, kind: int) -> Array:
@@ -138,9 +148,9 @@ def _busy(graph: Graph, costs: Costs) -> Array:
     return np.asarray(np.einsum("pksc,prsc->krs", shares(costs), of_replicas).reshape(len(costs.forward), -1))
 
 
-def waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array, Array, Array]:
+def waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
     """Seconds every pass came later than the one before allowed: in a bubble, for a message, a reduction, a gather, a
-    copy.
+    copy, for its host.
 
     Arrays of shape (passes,), the graph's first operations; `begin`: when every rank's step begins.
     """
@@ -159,4 +169,5 @@ def waits(graph: Graph, times: Times, begin: Array) -> tuple[Array, Array, Array
     reduces = np.where(kind == REDUCTION, gap, np.where(behind, gap - taken, 0.0))
     gathers = np.where(behind, taken, np.where(kind == GATHER, gap, 0.0))
     copies = np.where((kind == COPY_OUT) | (kind == COPY_IN), gap, 0.0)
-    return gap - travels - reduces - gathers - copies, travels, reduces, gathers, copies
+    prepared = np.where(kind == PREPARE, gap, 0.0)
+    return gap - travels - reduces - gathers - copies - prepared, travels, reduces, gathers, copies, prepared
