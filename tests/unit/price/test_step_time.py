@@ -166,7 +166,6 @@ def test_whole_gradients_go_back_where_activations_are_split() -> None:
     assert between[0] == pytest.approx((there + alone(asked, "point_to_point", whole, 2, 8, 1)) / 2)
 
 
-
 def test_one_stage_sends_nothing() -> None:
     inside, between = hop_seconds(uncalibrated(ASKED), described(ASKED, dp=64))
     assert inside[0] == between[0] == 0
