@@ -215,8 +215,16 @@ def _matmuls(works: Sequence[Matmul], job: Job, machine: Machine, plans: int) ->
 
 
 def _grouped(works: Sequence[GroupedMatmul], job: Job, machine: Machine, plans: int) -> Timed:
+    """Products of experts; each reads its own weights, or reads and writes their gradient where that is accumulated in
+    the product. One kernel for all experts loads the next one's while it multiplies."""
     rows, n, k, experts = (_stack(works, field, plans) for field in ("rows", "n", "k", "experts"))
-    timed = kernels.grouped_matmul(machine.profile, job.precision.matmul, rows, n, k, experts)
+    stack, fused = job.stack, job.stack.experts is not None and job.stack.experts.fused.value
+    summed_up = stack.accumulation_bytes.value == 0
+    gradient = 2 * gradient_bytes(job) if summed_up else job.precision.activation_bytes
+    gives = np.array([[work.operand == "weight"] for work in works])
+    moved = n * np.where(gives, rows * gradient, k * job.precision.matmul_input_bytes)
+    hides = 1.0 if fused else kernels.GROUPED_OVERLAP
+    timed = kernels.grouped_matmul(machine.profile, job.precision.matmul, rows, n, k, experts, moved, hides)
     return Timed(timed.seconds / (_rate(works, job, machine) * job.precision.matmul_rate), timed.measured)
 
 

@@ -18,6 +18,10 @@ Array = NDArray[np.float64]
 UNALIGNED_RATE: Final = 0.33
 """Rate of a 16-bit product whose rows do not start at whole 16 bytes: vTrain's runs (arXiv 2312.12391) with an unpadded
 vocabulary of 50257 spend 3.8 ms on 0.316 TFLOP of head, 83 TFLOP/s of the 250 that a padded one reaches."""
+GROUPED_OVERLAP: Final = 0.5
+"""Share of the shorter of an expert's product and its own traffic that hides behind the longer: of zero, quarters and
+one it leaves the least scatter in Transformer Engine's grouped products on B200 and A100 with 128 to 9,832 tokens an
+expert (MooreThreads/SimuMax configs/system/b200_bf16_ceperm.json and a100_pcie.json, group_matmul)."""
 BEYOND: Final = 1.0
 """How far outside a table (log2 of the shape) its edge still counts as measured."""
 
@@ -47,15 +51,26 @@ def matmul(
 
 
 def grouped_matmul(
-    profile: Profile, datatype: str, tokens_per_expert: ArrayLike, n: ArrayLike, k: ArrayLike, experts: ArrayLike
+    profile: Profile,
+    datatype: str,
+    tokens_per_expert: ArrayLike,
+    n: ArrayLike,
+    k: ArrayLike,
+    experts: ArrayLike,
+    moved: ArrayLike = 0.0,
+    beside: float = GROUPED_OVERLAP,
 ) -> Timed:
-    """One product an expert over its tokens, all experts in one launch behind other kernels (sizes 1).
+    """One product an expert over its tokens, several at once behind other kernels (sizes 1).
 
-    A batched product at the grouped efficiency of the profile; never counted as measured, because the tables of
-    grouped kernels are of untuned inference kernels (meta.toml of each device).
+    Each costs what one of its shape does, and `moved` bytes (B) that no other product shares: the weights of its expert
+    or their accumulated gradient; the share `beside` of the shorter of both hides. Never counted as measured, because
+    the tables of grouped kernels are of untuned inference kernels (meta.toml of each device).
     """
-    whole = matmul(profile, datatype, tokens_per_expert, n, k, experts, queued=True)
-    return Timed(whole.seconds / profile.grouped_efficiency, np.zeros_like(whole.measured))
+    one = matmul(profile, datatype, tokens_per_expert, n, k, queued=True)
+    alone = memory_seconds(np.asarray(moved, float), profile.bandwidth, profile.memory_efficiency, 0.0)
+    longer, shorter = np.maximum(one.seconds, alone), np.minimum(one.seconds, alone)
+    seconds = (longer + (1 - beside) * shorter) * np.asarray(experts, float)
+    return Timed(seconds, np.zeros_like(seconds))
 
 
 def attention_forward(

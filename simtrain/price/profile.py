@@ -71,8 +71,6 @@ class Profile:
     backward_input_efficiency: float
     """Rate of the input-gradient product over the forward one's."""
     backward_weight_efficiency: float
-    grouped_efficiency: float
-    """Rate of grouped expert products over one product of the same size."""
 
     def matmul_law(self, datatype: str) -> MatmulLaw:
         """The law of a number format; WrongInput where the device has no peak for it."""
@@ -150,7 +148,6 @@ def _profile(
         memory_launch=file.memory.launch.value,
         backward_input_efficiency=file.matmul.backward_input.value,
         backward_weight_efficiency=file.matmul.backward_weight.value,
-        grouped_efficiency=file.matmul.grouped.value,
     )
 
 

@@ -89,7 +89,6 @@ class MatmulRatios(Spec):
 
     backward_input: Fact[Ratio]
     backward_weight: Fact[Ratio]
-    grouped: Fact[Ratio]
     speedup: dict[Datatype, Fact[Annotated[float, Field(gt=1)]]] = Field(default_factory=dict)
     """Rate of narrower products over bf16 ones of the same shape, operands already quantised. A format listed here is
     priced by the bf16 rows: tables of narrow products are of inference kernels that quantise as they go."""

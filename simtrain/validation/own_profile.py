@@ -172,7 +172,6 @@ def _meta(
         "matmul": {
             "backward_input": one,
             "backward_weight": one,
-            "grouped": _fact(1.0, "not measured: one product an expert", Evidence.ASSUMED),
         },
         "attention": {"backward_rate": {"library": _fact(min(back, 1.0))}},
     }
