@@ -44,6 +44,7 @@ from simtrain.workload.op import (
     Work,
     gives_weights,
 )
+from simtrain.workload.strategies.sharding import gradient_bytes
 
 OPERANDS: Final = ("forward", "input", "weight")
 _WAITS: Final = ("all_reduce", "reduce_scatter", "all_to_all")

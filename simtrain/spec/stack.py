@@ -171,8 +171,6 @@ class Stack(Spec):
     division: Fact[Division] = usual("even")
     """How layers are divided over pipeline stages: by their number, by the weights of layers and head, or by number
     with embedding, final norm and head among them."""
-    head_cost: Fact[Annotated[float, Field(gt=0)]] = usual(1.0)
-    """What the head counts for in a division by cost, over its weights."""
     launch: Fact[Duration]
     """Host time to launch one kernel."""
     layer_kernels: Fact[Annotated[int, Field(ge=1)]]

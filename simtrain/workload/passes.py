@@ -91,9 +91,9 @@ def cross_entropy(kernel: LossKernel, width: float) -> Passes:
     Vocabulary-parallel: cast, largest, difference, exponential, sum, quotient; backward the quotient times the loss's
     gradient, cast back (NVIDIA/Megatron-LM@34ed99d1 megatron/mpu/cross_entropy.py, @00611e6e
     megatron/core/tensor_parallel/cross_entropy.py). Compiled: cast and largest are one kernel, difference and
-    exponential another (ibid. @0cb4a9c8 megatron/core/fusions/fused_cross_entropy.py). Log-softmax: cast, then rows too
-    long to be kept read for their largest, their sum and the result; backward a gradient of zeros, two reads of it and
-    of the result (PyTorch's cross_entropy). Fused: one read, backward one more and the gradient.
+    exponential another (ibid. @0cb4a9c8 megatron/core/fusions/fused_cross_entropy.py). Log-softmax: cast and
+    log-softmax; backward a gradient of zeros but for the targets, log-softmax's and the cast's (PyTorch's
+    cross_entropy). Fused: one read, backward one more and the gradient.
     """
     cast = width + SINGLE
     if kernel == "vocabulary-parallel":
@@ -101,5 +101,5 @@ def cross_entropy(kernel: LossKernel, width: float) -> Passes:
     if kernel == "vocabulary-parallel compiled":
         return Passes(cast + 5 * SINGLE, 2 * SINGLE + cast, 4, 2)
     if kernel == "log-softmax":
-        return Passes(cast + 4 * SINGLE, 6 * SINGLE + cast, 2, 3)
+        return Passes(cast + 2 * SINGLE, 4 * SINGLE + cast, 2, 3)
     return Passes(width, 2 * width)

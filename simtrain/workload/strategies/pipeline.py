@@ -115,22 +115,25 @@ def _with_modules(job: Job, plans: PlanTable, first: Counts, last: Counts) -> tu
 def _by_cost(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
     """The same where a stage is closed by the layer that brings the cost so far to the stages' share of the whole.
 
-    Cost is weights: of a layer, in the mean, and of the head at the end, as much as the stack counts of it
-    (huggingface/nanotron src/nanotron/models/base.py build_model).
+    Cost is weights: of a layer, in the mean, and of the head at the end (huggingface/nanotron
+    src/nanotron/models/base.py build_model). The head has a stage to itself where, beside the last layers, it would
+    bring a stage other than the last above its share.
     """
     model, counts = job.model, parameters(job.model)
     experts = model.experts.count if model.experts else 0
     mixture = counts.router + counts.shared_expert + experts * counts.expert
     mlp = (model.layers - model.moe_layers) * counts.dense_mlp + model.moe_layers * mixture
     layers = model.layers * counts.attention + mlp
-    whole = layers + job.stack.head_cost.value * model.vocabulary * model.hidden
+    whole = layers + model.vocabulary * model.hidden
 
     def closed(count: Counts) -> Counts:
         shares = np.ceil(count * whole * model.layers / (stages * layers) - ROUNDING)
         return np.asarray(np.minimum(shares, model.layers), dtype=np.int64)
 
     behind = np.asarray(stages * layers / whole + ROUNDING, dtype=np.int64)
-    return closed(np.ones_like(stages)), np.where(behind > 0, model.layers - closed(behind), 0), behind
+    left = model.layers - closed(behind)
+    alone = (left > 0) & (0 < behind) & (behind < stages - 1)
+    return closed(np.ones_like(stages)), np.where((behind > 0) & ~alone, left, 0), behind + alone
 
 
 def _dense(job: Job, count: Stages, held: Stages) -> Stages:

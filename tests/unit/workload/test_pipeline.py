@@ -9,9 +9,9 @@ from simtrain.spec.plan import Plan, PlanTable
 from simtrain.workload.strategies.pipeline import Layout, layout, stage_layers
 
 
-def divided(pp: int, division: str, head_cost: float = 1.0, **model: int) -> Layout:
+def divided(pp: int, division: str, **model: int) -> Layout:
     asked: Job = job("llama-3-8b", gpus=64)
-    stack = asked.stack.model_copy(update={"division": Fact(value=division), "head_cost": Fact(value=head_cost)})
+    stack = asked.stack.model_copy(update={"division": Fact(value=division)})
     changed = asked.model.model_copy(update=model)
     return layout(
         asked.model_copy(update={"stack": stack, "model": changed}), PlanTable.of([Plan(pp=pp, global_batch=64)])
@@ -42,11 +42,10 @@ def test_first_stage_by_cost(shape: dict[str, int], pp: int, first: int) -> None
     assert divided(pp, "by cost", **shape).layers[0, 0] == first
 
 
-@pytest.mark.parametrize(("pp", "cost", "layers", "place"), [(16, 1.0, 2, 14), (16, 0.95, 0, 15), (8, 0.95, 2, 7)])
-def test_a_cheaper_head_stands_alone(pp: int, cost: float, layers: int, place: int) -> None:
-    """32 layers and a head of 2.207: of 16 stages the fifteenth has 2 layers and the head, or the last the head alone
-    where it counts for less than 2.133."""
-    found = divided(pp, "by cost", cost, **LARGE)
+@pytest.mark.parametrize(("pp", "layers", "place"), [(16, 0, 15), (8, 2, 7), (32, 0, 30)])
+def test_a_head_that_would_exceed_a_share_stands_alone(pp: int, layers: int, place: int) -> None:
+    """32 layers and a head of 2.207: of 16 stages the last has the head alone, as their times tell."""
+    found = divided(pp, "by cost", **LARGE)
     assert (found.layers[3, 0], found.position[3, 0], found.head[3, 0]) == (layers, place, 1)
 
 
@@ -60,11 +59,11 @@ def test_every_layer_and_both_ends_are_held_once(division: str, pp: int) -> None
 
 
 def test_a_head_as_large_as_four_layers() -> None:
-    """20 units over 8 stages: 3, 2, 3, 2, 3, 2, then one layer with the head, then nothing."""
+    """20 units over 8 stages: 3, 2, 3, 2, 3, 2, one layer, then the head."""
     found = divided(8, "by cost", **SMALL)
-    assert found.count[:, 0].tolist() == [1, 2, 3, 1]
-    assert found.layers[:, 0].tolist() == [3, 3, 2, 1]
-    assert found.position[3, 0] == 6
+    assert found.count[:, 0].tolist() == [1, 1, 5, 1]
+    assert found.layers[:, 0].tolist() == [3, 3, 2, 0]
+    assert found.position[3, 0] == 7
 
 
 @pytest.mark.parametrize(("pp", "layers"), [(2, (41, 39)), (4, (20, 21, 21, 18)), (8, (10, 11, 11, 10, 10, 10, 10, 8))])
