@@ -43,7 +43,7 @@ def replayed(
 def test_stages_of_four_lengths(
     each: tuple[float, ...], fuller: int, inner: int, microbatches: int, ratio: float
 ) -> None:
-    """1F1B: never longer than the replay, and at most 2.5 % shorter; what a stage must wait for is nearly all it waits."""
+    """1F1B: never longer than the replay, and at most 2.5 % shorter: stages wait for little else."""
     count = np.array([1.0, fuller, inner, 1.0])
     forward = np.array(each) * (count > 0)
     exact = replayed(count, forward, ratio * forward, microbatches)

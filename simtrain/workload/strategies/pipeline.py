@@ -132,7 +132,7 @@ def _by_cost(job: Job, stages: Counts) -> tuple[Counts, Counts, Counts]:
 
     behind = np.asarray(stages * layers / whole + ROUNDING, dtype=np.int64)
     left = model.layers - closed(behind)
-    alone = (left > 0) & (0 < behind) & (behind < stages - 1)
+    alone = (left > 0) & (behind > 0) & (behind < stages - 1)
     return closed(np.ones_like(stages)), np.where((behind > 0) & ~alone, left, 0), behind + alone
 
 

@@ -288,7 +288,7 @@ def test_fused_experts_narrow_in_their_products() -> None:
     apart, fused = (of_qwen(with_experts(QWEN, fused=value)) for value in (False, True))
     for phase in ("forward", "backward"):
         assert (getattr(fused, phase)[ELEMENTWISE] < getattr(apart, phase)[ELEMENTWISE]).all()
-        assert getattr(fused, phase)[MATMUL] == pytest.approx(getattr(apart, phase)[MATMUL])
+        assert (getattr(fused, phase)[MATMUL] < getattr(apart, phase)[MATMUL]).all(), "weights load meanwhile"
 
 
 def test_what_hides_and_what_shows_are_all_messages() -> None:
@@ -321,6 +321,17 @@ def test_a_full_queue() -> None:
     block = blocks.layer(Shard(asked, plans), False, True)
     kernels_launched = float(np.max(launched(block, asked, "forward")))
     assert queued(block, asked) == pytest.approx([1000 / kernels_launched, 1000 / (kernels_launched + 4)])
+
+
+def test_fewer_tokens_an_expert_take_longer() -> None:
+    """The same products for 4 experts of 131,072 tokens and for 16 of 32,768: weights and their gradients move for each
+    expert, and those of a 32-bit gradient twice as long."""
+    plans = PlanTable.of([Plan(ep=8, dp=32, micro_batch=1), Plan(ep=32, dp=32, micro_batch=1)])
+    narrow, wide = (with_stack(QWEN, gradient_bytes=size) for size in (2, 4))
+    many, few = timed(narrow, blocks.layer(Shard(narrow, plans), True, True), plans).backward[MATMUL]
+    assert many > 1.05 * few
+    longer = timed(wide, blocks.layer(Shard(wide, plans), True, True), plans).backward[MATMUL]
+    assert longer[0] - many > 2 * (longer[1] - few) > 0
 
 
 def test_exchange_hides_behind_the_other_pass() -> None:
