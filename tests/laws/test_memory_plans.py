@@ -83,6 +83,22 @@ def test_caps_are_kept_and_more_memory_is_never_slower(allowed) -> None:
     assert found[-1].plan.memory.stages == ()
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_what_is_passed_over_would_not_have_won(share: float) -> None:
+    """All actions at once against each tier, with chunks and without."""
+    layout = Layout(JOB, LAYOUT, ON)
+    stays = float(layout.base.footprint.resident.max())
+    cap = stays + share * (layout.peak - stays)
+    found = layout.planned(cap, ("recompute", "cpu", "nvme", "quantise", "chunk"))
+    fewer = [
+        layout.planned(cap, ("recompute", tier, "quantise", *more))
+        for tier in ("cpu", "nvme")
+        for more in ((), ("chunk",))
+    ]
+    assert found is not None
+    assert found.step_time <= min(one.step_time for one in fewer if one is not None) * (1 + 1e-6)
+
+
 def test_no_plan_below_what_stays() -> None:
     layout = Layout(JOB, LAYOUT, ON)
     assert layout.planned(float(layout.base.footprint.resident.max()), ("recompute", "cpu", "quantise")) is None
