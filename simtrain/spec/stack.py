@@ -14,7 +14,6 @@ Selective = Literal["core attention", "norm", "activation", "latent up"]
 Bytes = Annotated[float, Field(ge=0)]
 Placement = Annotated[str, AfterValidator(placement)]
 AttentionKernel = Literal["flash-1", "flash-2", "flash-3", "unfused", "eager"]
-LossKernel = Literal["vocabulary-parallel", "vocabulary-parallel compiled", "log-softmax", "fused"]
 Dispatcher = Literal["every copy", "once a rank"]
 Division = Literal["even", "by cost", "with ends"]
 
@@ -135,8 +134,6 @@ class Stack(Spec):
     logits_bytes: Fact[Annotated[int, Field(ge=2, le=4)]]
     logits_gathered: Fact[bool] = usual(False)
     """Every tensor rank computes the loss of the whole vocabulary instead of its part."""
-    loss_kernel: Fact[LossKernel]
-    """How cross-entropy is computed; see workload.passes.cross_entropy."""
     loss_copies: Fact[Annotated[float, Field(ge=1)]]
     """Copies of the logits alive at the loss (logits, softmax, their gradient)."""
     head_gradient: Fact[Bytes] = usual(0.0)

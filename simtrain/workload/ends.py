@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from simtrain.spec.tensors import TensorName
-from simtrain.workload import adapters, passes
+from simtrain.workload import adapters
 from simtrain.workload.op import Block, Elementwise, Matmul, Message, Op, Saved, Values, both_ways
 from simtrain.workload.shard import Array, Shard
 
@@ -49,7 +49,6 @@ def head(shard: Shard) -> Block:
     logits = shard.tokens * columns * stack.logits_bytes.value
     returning = shard.tokens * columns * job.precision.activation_bytes
     size = shard.sequence_tokens * job.model.hidden * job.precision.activation_bytes
-    width = job.precision.activation_bytes
     ones = np.ones_like(plans.tp)
     parallel = 1.0 * (plans.tp > 1)
     reduced = Message("all_reduce", "tensor", 4 * shard.tokens, plans.tp, ones, 3.0 * parallel * (not whole))
@@ -60,9 +59,9 @@ def head(shard: Shard) -> Block:
     scattered = Message("reduce_scatter", "tensor", shard.hidden_size, plans.tp, ones, parallel * plans.sp)
     product = Matmul(shard.tokens, vocabulary, job.model.hidden, sensitive=True, aligned=aligned)
     ops = (
-        *both_ways("final norm", "norm", passes.norm(width, stack.fused_norm.value).over(size / width)),
+        *both_ways("final norm", "norm", Elementwise(2 * size, 3 * size)),
         *both_ways("logits", "loss", product),
-        *both_ways("loss", "loss", passes.cross_entropy(stack.loss_kernel.value, width).over(returning / width)),
+        *both_ways("loss", "loss", Elementwise(4 * logits, 2 * logits)),
         Op("loss reduce", "loss", "forward", reduced),
         Op("logits gather", "loss", "forward", collected),
         Op("head gather", "loss", "forward", gathered),

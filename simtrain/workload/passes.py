@@ -7,7 +7,6 @@ autocast to float32").
 
 from dataclasses import dataclass
 
-from simtrain.spec.stack import LossKernel
 from simtrain.workload.op import Elementwise, Values
 
 SINGLE = 4.0
@@ -83,23 +82,3 @@ def softmax(width: float, fused: bool, dropout: bool) -> Passes:
     forward = cast + filled + 2 * SINGLE + cast
     backward = cast + 3 * SINGLE + filled + cast
     return Passes(forward + dropped, backward + dropped, 4 + masked, 4 + masked)
-
-
-def cross_entropy(kernel: LossKernel, width: float) -> Passes:
-    """Cross-entropy, for each logit; softmax and loss in fp32.
-
-    Vocabulary-parallel: cast, largest, difference, exponential, sum, quotient; backward the quotient times the loss's
-    gradient, cast back (NVIDIA/Megatron-LM@34ed99d1 megatron/mpu/cross_entropy.py, @00611e6e
-    megatron/core/tensor_parallel/cross_entropy.py). Compiled: cast and largest are one kernel, difference and
-    exponential another (ibid. @0cb4a9c8 megatron/core/fusions/fused_cross_entropy.py). Log-softmax: cast and
-    log-softmax; backward a gradient of zeros but for the targets, log-softmax's and the cast's (PyTorch's
-    cross_entropy). Fused: one read, backward one more and the gradient.
-    """
-    cast = width + SINGLE
-    if kernel == "vocabulary-parallel":
-        return Passes(cast + 8 * SINGLE, 2 * SINGLE + cast, 6, 2)
-    if kernel == "vocabulary-parallel compiled":
-        return Passes(cast + 5 * SINGLE, 2 * SINGLE + cast, 4, 2)
-    if kernel == "log-softmax":
-        return Passes(cast + 2 * SINGLE, 4 * SINGLE + cast, 2, 3)
-    return Passes(width, 2 * width)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from simtrain.spec.stack import LossKernel
 from simtrain.workload import passes
 
 
@@ -60,18 +59,3 @@ def test_an_eager_softmax_masks_what_was_made_fp32() -> None:
     eager = passes.softmax(2.0, False, dropout=False)
     assert (eager.forward, eager.backward) == (6 + 9 + 8 + 6, 6 + 12 + 9 + 6)
     assert (eager.kernels, eager.backward_kernels) == (4, 4)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "forward", "backward"),
-    [
-        ("vocabulary-parallel", 6 + 4 + 8 + 8 + 4 + 8, 8 + 6),
-        ("vocabulary-parallel compiled", 6 + 8 + 4 + 8, 8 + 6),
-        ("log-softmax", 6 + 8, 4 + 12 + 6),
-        ("fused", 2, 4),
-    ],
-)
-def test_cross_entropy_by_its_kernels(kernel: LossKernel, forward: float, backward: float) -> None:
-    """Cast (2 read, 4 written), largest and sum (4 read), difference, exponential and quotient (4 read and written)."""
-    found = passes.cross_entropy(kernel, 2.0)
-    assert (found.forward, found.backward) == (forward, backward)
