@@ -42,7 +42,8 @@ def replay_of(run: str) -> Replayed:
 
 
 def with_printed_parts(prediction: Prediction) -> float:
-    """Step seconds with passes of the printed mean over stages, spread over them as ours are, and printed messages.
+    """Step seconds with passes of the printed mean over stages, spread over them as ours are, printed messages, and the
+    host time between them that the stack states.
 
     The authors' code takes the median of the stages (sail-sg/zero-bubble-pipeline-parallelism zb_schedules.py,
     update_schedule), though the paper does not say that it prints it; so read, steps are 3 to 4 % shorter still.
@@ -57,7 +58,8 @@ def with_printed_parts(prediction: Prediction) -> float:
         for name, part in (("forward", forward), ("backward", backward), ("weight", weight))
     }
     costs = replace(costs, hops=np.full_like(costs.hops, hop), **scaled)
-    pace = Pace(*(part / plan.vpp for part in (forward, backward, weight)), hop)
+    host = float(costs.host.sum(axis=0).mean())
+    pace = Pace(forward / plan.vpp + host, backward / plan.vpp, weight / plan.vpp, hop)
     microbatches = plan.global_batch // plan.micro_batch
     return step(drawn(plan.schedule, plan.pp, plan.vpp, microbatches, pace), costs).seconds
 
@@ -75,11 +77,10 @@ PRINTED = printed_runs()
 
 @pytest.mark.parametrize("setup", PRINTED)
 def test_throughput_from_printed_passes(setup: tuple[Any, ...]) -> None:
-    """Measured step over replayed one: at most 3.4 % longer with 1.5 billion parameters, 5.7 % with 14.6."""
+    """Within 3 %: before hosts had a time of their own, measured steps were up to 5.7 % longer."""
     for prediction in PRINTED[setup]:
         assert prediction.row.step_s is not None
-        longer = prediction.row.step_s / with_printed_parts(prediction) - 1
-        assert -0.01 < longer < (0.034 if "1.5b" in setup[0] else 0.057)
+        assert with_printed_parts(prediction) == pytest.approx(prediction.row.step_s, rel=0.03)
 
 
 @pytest.mark.parametrize("setup", PRINTED)
