@@ -1,6 +1,6 @@
 """The only wiring of the stages: job and plans in; time, memory and their make-up out."""
 
-from simtrain.estimate.closed import HEADROOM, TERMS, Detail, Estimate, detail, estimate
+from simtrain.estimate.closed import HEADROOM, TERMS, Detail, Estimate, detailed, estimate
 from simtrain.estimate.passes import Passes, launches, machine, passes, priced
 
 __all__ = [
@@ -9,7 +9,7 @@ __all__ = [
     "Detail",
     "Estimate",
     "Passes",
-    "detail",
+    "detailed",
     "estimate",
     "launches",
     "machine",

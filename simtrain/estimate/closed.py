@@ -112,19 +112,26 @@ class Detail:
 
 def estimate(job: Job, plans: PlanTable, on: Machine) -> Estimate:
     """Step time and memory of every plan."""
+    return _estimate(*priced(job, plans, on), on)
+
+
+def detailed(job: Job, plans: PlanTable, on: Machine) -> tuple[Estimate, Detail]:
+    """The same of a few plans, with make-up, evidence and interval of their step time."""
     described, times = priced(job, plans, on)
-    terms = _step(described, times, on, total=True)
+    return _estimate(described, times, on), _detail(described, times, on)
+
+
+def _estimate(described: Program, times: dict[str, BlockTime], on: Machine) -> Estimate:
+    job, terms = described.job, _step(described, times, on, total=True)
     host, each = job.cluster.node.host, job.node_devices
     held = memory(described, launches(described, times))
     drives = 0.0 if host.nvme is None else host.nvme.value / each
     capacity = job.cluster.device.memory.value
-    return Estimate(job, plans, summed(terms), held, capacity, host.memory.value / each, drives)
+    return Estimate(job, described.plans, summed(terms), held, capacity, host.memory.value / each, drives)
 
 
-def detail(job: Job, plans: PlanTable, on: Machine) -> Detail:
-    """Make-up, evidence and interval of a few plans' step time."""
-    described, times = priced(job, plans, on)
-    terms = _step(described, times, on, total=False)
+def _detail(described: Program, times: dict[str, BlockTime], on: Machine) -> Detail:
+    job, terms = described.job, _step(described, times, on, total=False)
     share = _measured_share(described, times)
     step_time = summed(terms)
     device = job.cluster.device

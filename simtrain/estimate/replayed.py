@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.estimate.choices import choices
-from simtrain.estimate.closed import TERMS, Detail, Estimate, detail, estimate
+from simtrain.estimate.closed import TERMS, Detail, Estimate, detailed
 from simtrain.estimate.course import PLANNED, Course
 from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import launches, priced, stage_passes
@@ -120,7 +120,7 @@ def exact(
 
     `course`: see replayed, `memory`: see replays.
     """
-    closed, made = estimate(job, plans, on), detail(job, plans, on)
+    closed, made = detailed(job, plans, on)
     seconds, stage = np.empty(len(plans)), np.empty(len(plans), dtype=np.int64)
     terms, classes = np.empty((len(TERMS), len(plans))), np.empty((len(CLASSES), len(plans)))
     away, again = np.zeros((2, len(plans))), np.zeros(len(plans))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.errors import WrongInput
-from simtrain.estimate import detail, estimate, machine
+from simtrain.estimate import detailed, machine
 from simtrain.spec.plan import PlanTable
 from simtrain.timeline.memory import CLASSES, Memory
 from simtrain.validation.corpus import Corpus, Row
@@ -72,7 +72,7 @@ def _predicted(items: list[Expressed]) -> list[Prediction]:
     plans = PlanTable.of([item.plan for item in items])
     try:
         on = machine(job)
-        result, made_of = estimate(job, plans, on), detail(job, plans, on)
+        result, made_of = detailed(job, plans, on)
     except WrongInput as error:
         return [Prediction(item.row, "; ".join(map(str, error.problems))) for item in items]
     total = result.memory.total

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import job
 
-from simtrain.estimate import TERMS, detail, estimate, machine
+from simtrain.estimate import TERMS, detailed, estimate, machine
 from simtrain.search.space import RULES, Space, broken_rules
 from simtrain.spec.job import Job
 from simtrain.spec.plan import COLUMNS, Plan, PlanTable
@@ -179,13 +179,13 @@ def test_degree_one_is_the_identity(module: ModuleType) -> None:
     on = machine(found)
     alone = Plan(**ALONE)
     used = Plan(**ALONE | WITH_EACH[named(module)])
-    together = detail(found, PlanTable.of([used, alone]), on).terms[:, 1]
-    single = detail(found, PlanTable.of([alone]), on).terms[:, 0]
+    together = detailed(found, PlanTable.of([used, alone]), on)[1].terms[:, 1]
+    single = detailed(found, PlanTable.of([alone]), on)[1].terms[:, 0]
     assert (together == single).all()
     terms = dict(zip(TERMS, single.tolist(), strict=True))
     assert all(terms[name] == 0 for name in TERMS if "communication" in name)
     assert terms["bubble"] == terms["gradient reduction"] == terms["parameter gathering"] == 0
-    assert not np.array_equal(detail(found, PlanTable.of([used]), on).terms[:, 0], single)
+    assert not np.array_equal(detailed(found, PlanTable.of([used]), on)[1].terms[:, 0], single)
 
 
 @each_strategy
@@ -223,7 +223,7 @@ def test_estimates_are_sound(case: Case, seed: int) -> None:
     """Positive finite times that their terms make up, memory classes that make up the total, an interval around."""
     found, plans = some(case, seed, 300)
     on = machine(found)
-    priced, parts = estimate(found, plans, on), detail(found, plans, on)
+    priced, parts = detailed(found, plans, on)
     assert np.isfinite(priced.step_time).all()
     assert (priced.step_time > 0).all()
     assert (parts.terms >= 0).all()
@@ -244,7 +244,7 @@ def test_plans_do_not_see_one_another(case: Case, seed: int) -> None:
     """A plan is priced the same, to the bit, alone and among others, in any order."""
     found, plans = some(case, seed, 200)
     on = machine(found)
-    priced, parts = estimate(found, plans, on), detail(found, plans, on)
+    priced, parts = detailed(found, plans, on)
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(plans))
     shuffled = estimate(found, plans.take(order), on)
@@ -252,7 +252,7 @@ def test_plans_do_not_see_one_another(case: Case, seed: int) -> None:
     assert (shuffled.memory.classes == priced.memory.classes[:, order]).all()
     for row in generator.integers(0, len(plans), 10):
         one = plans.take(np.array([row]))
-        alone, its_parts = estimate(found, one, on), detail(found, one, on)
+        alone, its_parts = detailed(found, one, on)
         assert alone.step_time[0] == priced.step_time[row]
         assert (alone.memory.classes[:, 0] == priced.memory.classes[:, row]).all()
         assert (its_parts.terms[:, 0] == parts.terms[:, row]).all()
@@ -296,7 +296,7 @@ def test_rebuilding_costs_time(case: Case, seed: int) -> None:
         columns = {name: getattr(plans, name) for name in COLUMNS} | {"recompute": np.full(len(plans), mode)}
         same = PlanTable(**columns)
         times.append(estimate(found, same, on).step_time)
-        flops.append(detail(found, same, on).hardware_flops)
+        flops.append(detailed(found, same, on)[1].hardware_flops)
     for less, more in ((0, 1), (1, 2)):
         assert (times[less] <= times[more] * (1 + EXACT)).all()
         assert (flops[less] <= flops[more] * (1 + EXACT)).all()
