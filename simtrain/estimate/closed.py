@@ -156,7 +156,6 @@ def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: b
     apart = Apart(stage.weight, waiting_share(described), not stack.post_validation) if split else None
     hidden = stack.overlap.pipeline.value
     run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, messages, hidden, apart, host)
-    forward[0 if total else LAUNCH] += host
     gathers, gathering = sync.gather[:, spread], stack.hidden("parameter_gathering")
     whole, again = kept_whole(job, plans), gathers * gathers_back(job, full_share(plans, layout.layers[:, spread]))
     reduction = exposed_reduction(
@@ -170,6 +169,7 @@ def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: b
     )
     gather = exposed_gather(plans, gathers, again, stage_forward + host, stage_backward, gathering, whole)
     mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp
+    mean[0 if total else LAUNCH] += host * layout.count[:, spread].sum(axis=0) / plans.pp
     idle = np.maximum(run.busy + run.bubble - plans.microbatches * summed(mean), 0.0)
     update = sync.update.max(axis=0)[spread]
     overhead = np.full(len(plans), stack.step_overhead.value)
