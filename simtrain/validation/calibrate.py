@@ -47,7 +47,7 @@ PRIOR: Final = {
     "data_overlap": 0.50,
 }
 """How far (one standard deviation of the logarithm) each number may plausibly lie from its starting value."""
-NOISE: Final = 0.05
+NOISE: Final = 0.03
 """Relative error one run is expected to keep: measurement noise and what no number here can express."""
 HIGHEST: Final = {
     "matmul": 1.1,

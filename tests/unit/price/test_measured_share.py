@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jobs import job
 
-from simtrain.estimate import detail, machine
+from simtrain.estimate import detailed, machine
 from simtrain.price.blocks import block_time
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.workload import blocks
@@ -22,7 +22,7 @@ def test_share_is_of_the_layers_a_model_has() -> None:
         whole = (time.forward + time.backward).sum(axis=0)
         measured, seconds = measured + count * time.measured, seconds + count * whole
         shares.append((time.measured / whole)[0])
-    found = detail(asked, plans, on).measured[0]
+    found = detailed(asked, plans, on)[1].measured[0]
     assert found == pytest.approx((measured / seconds)[0])
     assert shares[1] < found < shares[0]
     assert found - shares[1] < shares[0] - found

@@ -7,7 +7,7 @@ import pytest
 from jobs import job
 
 from simtrain.errors import WrongInput
-from simtrain.estimate import detail, estimate, machine
+from simtrain.estimate import detailed, estimate, machine
 from simtrain.spec.base import Evidence
 from simtrain.spec.calibration import left_out, own_scale
 from simtrain.spec.plan import Plan, PlanTable
@@ -70,7 +70,7 @@ def test_a_written_scale_moves_every_answer_and_says_why(tmp_path: Path) -> None
     assert estimate(own, plans, on).step_time == pytest.approx(
         estimate(plain, plans, on).step_time * scale.factor.value
     )
-    made = detail(own, plans, on)
+    _, made = detailed(own, plans, on)
     assert made.high / made.low == pytest.approx((1 + scale.p90) ** 2)
     with pytest.raises(WrongInput, match="no runs of torchtitan on h100-sxm-80gb"):
         own_scale(tmp_path / "mine.toml", "torchtitan", "h100-sxm-80gb")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jobs import job
 
-from simtrain.estimate import TERMS, Estimate, detail, estimate, machine
+from simtrain.estimate import TERMS, Estimate, detailed, estimate, machine
 from simtrain.spec.base import Fact
 from simtrain.spec.plan import Plan, PlanTable
 from simtrain.timeline.memory import CLASSES
@@ -50,7 +50,7 @@ def test_the_host_must_hold_them() -> None:
 def test_processors_update_at_their_rate() -> None:
     """4e9 parameters a second a node, and the new weights back over the link."""
     plans = PlanTable.of([Plan(dp=8, zero=2, shard_group=8, offload="optimizer", **BATCH)])
-    update = detail(ASKED, plans, ON).terms[TERMS.index("optimizer"), 0]
+    update = detailed(ASKED, plans, ON)[1].terms[TERMS.index("optimizer"), 0]
     back = 2 * COUNT / 8 / ASKED.cluster.node.host.device_bandwidth.value
     assert update == pytest.approx(COUNT / 4e9 + back)
 
