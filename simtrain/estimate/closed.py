@@ -150,12 +150,13 @@ def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: b
     split = bool(splits(plans).any())
     stage = stage_passes(described, times, sync.accumulation, total, split)
     forward, backward = stage.forward, stage.backward
-    host = stack.microbatch_overhead.value
+    forward[0 if total else LAUNCH] += stack.microbatch_overhead.value
+    gap = stack.microbatch_gap.value
     stage_forward, stage_backward = summed(forward), summed(backward)
     messages = hops(described, on)
     apart = Apart(stage.weight, waiting_share(described), not stack.post_validation) if split else None
     hidden = stack.overlap.pipeline.value
-    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, messages, hidden, apart, host)
+    run = pipeline(plans, layout.count[:, spread], stage_forward, stage_backward, messages, hidden, apart, gap)
     gathers, gathering = sync.gather[:, spread], stack.hidden("parameter_gathering")
     whole, again = kept_whole(job, plans), gathers * gathers_back(job, full_share(plans, layout.layers[:, spread]))
     reduction = exposed_reduction(
@@ -167,9 +168,9 @@ def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: b
         taken=np.where(whole, 0.0, gathered_behind(plans, again, stage_backward, gathering)),
         every=reduced_every(job, plans),
     )
-    gather = exposed_gather(plans, gathers, again, stage_forward + host, stage_backward, gathering, whole)
+    gather = exposed_gather(plans, gathers, again, stage_forward, stage_backward, gathering, whole)
     mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp
-    mean[0 if total else LAUNCH] += host * layout.count[:, spread].sum(axis=0) / plans.pp
+    mean[0 if total else LAUNCH] += gap * layout.count[:, spread].sum(axis=0) / plans.pp
     idle = np.maximum(run.busy + run.bubble - plans.microbatches * summed(mean), 0.0)
     update = sync.update.max(axis=0)[spread]
     overhead = np.full(len(plans), stack.step_overhead.value)

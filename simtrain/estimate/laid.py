@@ -76,7 +76,7 @@ class Laid:
         scale = 1.0 if job.own is None else job.own.factor.value
         forward, backward, weight = self._passes(blocks, sync.accumulation)
         host = np.zeros_like(forward)
-        host[LAUNCH] = stack.microbatch_overhead.value * self._layers()
+        host[LAUNCH] = stack.microbatch_gap.value * self._layers()
         if len(self.stages) == 1:
             forward, host = forward + host, 0.0 * host
         out = back = NO_SECONDS

@@ -13,7 +13,7 @@ from simtrain.estimate.laid import Laid
 from simtrain.estimate.passes import launches, priced, stage_passes
 from simtrain.estimate.treated import Treated, treated
 from simtrain.price.blocks import Machine
-from simtrain.price.categories import CATEGORIES
+from simtrain.price.categories import CATEGORIES, LAUNCH
 from simtrain.price.launched import LAYERS
 from simtrain.price.step import hop_seconds, sync_time
 from simtrain.spec.job import Job
@@ -71,6 +71,7 @@ def replays(
         stage_passes(described, times, sync.accumulation, total=False, split=True, blocks=names)
         for names in (LAYERS, ("embedding",), ("head",))
     )
+    blocks[0].forward[LAUNCH] += job.stack.microbatch_overhead.value
     messages = hop_seconds(on, described)
     waiting, holds = waiting_share(described), holdings(described, launches(described, times))
     for row in range(len(plans)):

@@ -179,6 +179,8 @@ class Stack(Spec):
     layers in full, once a microbatch."""
     microbatch_overhead: Fact[Duration]
     """Host time a stage takes for each microbatch that hides behind nothing: data, blocking hand-over, bookkeeping."""
+    microbatch_gap: Fact[Duration] = usual(0.0)
+    """Host time between microbatches besides, which passes while a stage waits for its neighbours."""
     step_overhead: Fact[Duration]
     """Per step outside the model: data loading, scaler, logging, gradient-norm synchronisation."""
     late_reduction: Fact[bool] = usual(False)
