@@ -93,7 +93,8 @@ def predict_slice(job: Job, plan: Plan, stage: int) -> Prediction:
         if group != "communication":
             busy = found.forward[row, representative, 0] + found.backward[row, representative, 0]
             seconds[group] += microbatches * float(busy)
-    overheads = microbatches * (job.stack.microbatch_overhead.value + job.stack.microbatch_gap.value) + job.stack.step_overhead.value
+    each = job.stack.microbatch_overhead.value + job.stack.microbatch_gap.value
+    overheads = microbatches * each + job.stack.step_overhead.value
     seconds["other compute"] += overheads
     seconds["optimizer"] = float(sync.update[representative, 0])
     memory = _slice_memory(program, representative)
