@@ -144,6 +144,7 @@ def hop_seconds(machine: Machine, program: Program) -> tuple[Array, Array]:
     def message(local: float) -> Array:
         pair = Group(np.array([2.0]), np.array([local]))
         seconds = collectives.collective_seconds(machine.network, "point_to_point", sizes, pair).seconds
-        return np.asarray((plans.pp > 1) * (seconds.mean(axis=0) / link_rate(machine, pair) + gathered))
+        carried = seconds.mean(axis=0) / link_rate(machine, pair)
+        return np.asarray((plans.pp > 1) * (carried + gathered + program.job.stack.message_overhead.value))
 
     return message(2.0), message(1.0)

@@ -160,6 +160,8 @@ class Stack(Spec):
     """Whether only activations are split so, and gradients go to the stage before as they are."""
     exchanged_in_turn: Fact[bool] = usual(False)
     """Whether a stage sends to a neighbour and receives from it one after the other rather than at once."""
+    message_overhead: Fact[Duration] = usual(0.0)
+    """What a message between stages takes besides its bytes: calls that block, synchronisation."""
     selective: tuple[Selective, ...]
     """Roles whose outputs selective recomputation rebuilds; `latent up`: what latent attention makes of its latents."""
     selective_part: dict[PartlyRebuilt, Fraction] = Field(default={})

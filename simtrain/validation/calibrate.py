@@ -64,8 +64,8 @@ library is no faster than the ones the tables were measured with."""
 EDGE: Final = 1e-9
 """Room the bounded solver needs around a number that lies on its bound."""
 DIFFERENCE: Final = 0.02
-ITERATIONS: Final = 20
-ENOUGH: Final = 0.05
+ITERATIONS: Final = 40
+ENOUGH: Final = 0.3
 """What a step lowers the cost by (twice a logarithm of likelihood) when the fit ends: nothing that can be told."""
 
 
