@@ -36,7 +36,7 @@ def marked(case: tuple[str, str, float]) -> Any:
     return pytest.param(*case, marks=pytest.mark.xfail(reason=reason, strict=True)) if reason else case
 
 
-@pytest.mark.parametrize(("source", "figure", "band"), map(marked, CASES))
+@pytest.mark.parametrize(("source", "figure", "band"), list(map(marked, CASES)))
 def test_accuracy_stays_within_its_band(found: dict[str, Any], source: str, figure: str, band: float) -> None:
     value: Any = found[source]
     for part in figure.split("."):
