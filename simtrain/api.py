@@ -148,7 +148,7 @@ def sweep(
     >>> import simtrain as st
     >>> found = st.sweep("llama-3-8b", "dgx-h100", vary={"gpus": [4, 8]}, global_batch=64, processes=1)
     >>> [(row["gpus"], row["layout"]) for row in found]
-    [('4', 'tp1 pp1 dp4 zero2 mb1'), ('8', 'tp1 cp2 pp1 dp4 zero1 mb1')]
+    [('4', 'tp2+sp pp1 dp2 zero1 mb2'), ('8', 'tp1 cp2 pp1 dp4 zero1 mb1')]
     """
     axes = [(name, [str(value) for value in values]) for name, values in vary.items()]
     found = points(_request(model, cluster, fields), axes)

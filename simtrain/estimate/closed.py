@@ -169,9 +169,12 @@ def _step(described: Program, times: dict[str, BlockTime], on: Machine, total: b
         every=reduced_every(job, plans),
     )
     gather = exposed_gather(plans, gathers, again, stage_forward, stage_backward, gathering, whole)
-    mean = (layout.count[:, spread] * (forward + backward)).sum(axis=1) / plans.pp
-    mean[0 if total else LAUNCH] += gap * layout.count[:, spread].sum(axis=0) / plans.pp
-    idle = np.maximum(run.busy + run.bubble - plans.microbatches * summed(mean), 0.0)
+    count = layout.count[:, spread]
+    gaps = gap * count.sum(axis=0) / plans.pp
+    mean = (count * (forward + backward)).sum(axis=1) / plans.pp
+    mean[0 if total else LAUNCH] += gaps
+    whole_mean = (count * (stage_forward + stage_backward)).sum(axis=0) / plans.pp + gaps
+    idle = np.maximum(run.busy + run.bubble - plans.microbatches * whole_mean, 0.0)
     update = sync.update.max(axis=0)[spread]
     overhead = np.full(len(plans), stack.step_overhead.value)
     reduction = reduction + sync.tied[spread]
