@@ -51,6 +51,12 @@ def test_parts_within_their_band(name: str) -> None:
         assert low <= part.ratio <= high, (part.row, part.name, part.ratio)
 
 
+def test_what_left_its_band_gets_no_worse() -> None:
+    for part in PARTS:
+        if part.name.split(",")[0] in OUT:
+            assert BANDS["layer forward"][0] <= part.ratio <= 1.043, (part.row, part.name, part.ratio)
+
+
 def test_every_part_has_a_band_and_is_printed_once() -> None:
     assert {part.name.split(",")[0] for part in PARTS} == set(BANDS)
     assert len({(part.row, part.name) for part in PARTS}) == len(PARTS) == 40

@@ -143,6 +143,12 @@ def test_step_priced_here_and_replayed(prediction: Prediction) -> None:
     assert replay_of(prediction.row.id).step.seconds == pytest.approx(prediction.row.step_s, rel=within)
 
 
+def test_what_left_its_band_gets_no_worse() -> None:
+    for prediction in runs("zero-bubble-2023"):
+        if prediction.row.id in OUT:
+            assert replay_of(prediction.row.id).step.seconds == pytest.approx(prediction.row.step_s, rel=0.055)
+
+
 def test_peak_memory_over_time() -> None:
     """Allocated bytes at the peak of the replay: 4.7 % in the mean over all 58 runs, printed in whole gigabytes."""
     errors = []
