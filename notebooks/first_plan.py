@@ -19,23 +19,28 @@ def _(mo):
     mo.md("""
     # A first plan
 
-    Which layout trains a model fastest on the GPUs you have? Move the sliders; everything below follows.
+    Which layout trains a model fastest on the GPUs you have? Move the sliders; everything below follows. A model or a cluster of
+    your own joins the lists with `marimo edit notebooks/first_plan.py -- --model path/to/config.json --cluster my-cluster.toml`.
     """)
     return
 
 
 @app.cell
 def _(mo):
-    model = mo.ui.dropdown(["llama-3-8b", "llama-2-13b", "llama-3-70b", "mixtral-8x7b"], "llama-3-8b", label="model")
+    own = mo.cli_args()
+    models = [own.get("model") or "llama-3-8b", "llama-2-13b", "llama-3-70b", "mixtral-8x7b"]
+    clusters = [own.get("cluster") or "dgx-h100", "dgx-a100", "dgx-b200"]
+    model = mo.ui.dropdown(models, models[0], label="model")
+    cluster = mo.ui.dropdown(clusters, clusters[0], label="cluster")
     gpus = mo.ui.slider(steps=[8, 16, 32, 64, 128, 256, 512], value=32, label="GPUs", show_value=True)
     batch = mo.ui.slider(steps=[64, 128, 256, 512, 1024], value=256, label="sequences a step", show_value=True)
-    mo.hstack([model, gpus, batch])
-    return batch, gpus, model
+    mo.hstack([model, cluster, gpus, batch])
+    return batch, cluster, gpus, model
 
 
 @app.cell
-def _(batch, gpus, model, st):
-    answer = st.plan(st.job(model.value, "dgx-h100", gpus=gpus.value, global_batch=batch.value, tokens="1T"))
+def _(batch, cluster, gpus, model, st):
+    answer = st.plan(st.job(model.value, cluster.value, gpus=gpus.value, global_batch=batch.value, tokens="1T"))
     answer
     return (answer,)
 

@@ -81,3 +81,22 @@ def test_other_entrances_answer(command: str, tmp_path: Path) -> None:
     (tmp_path / "my-cluster.toml").write_text(CLUSTER.group(1))
     (tmp_path / "job.toml").write_text(JOB)
     assert run(command, tmp_path).strip()
+
+
+def test_a_model_of_ones_own_in_five_commands(tmp_path: Path) -> None:
+    """All but the first, which installs: report, notebook and command line are there and are of that model."""
+    shown = README.read_text().split("For a model of your own")[1].split("(`marimo edit`")[0]
+    commands = [line.strip() for line in shown.splitlines() if line.startswith("    ")]
+    assert len(commands) == 5
+    (tmp_path / "path/to").mkdir(parents=True)
+    shutil.copy(CONFIG / "qwen-3-8b.json", tmp_path / "path/to/config.json")
+    shutil.copytree(README.parent / "notebooks", tmp_path / "notebooks")
+    for command in commands[1:]:
+        if command.startswith(".venv/bin/simtrain"):
+            run(command.removeprefix(".venv/bin/"), tmp_path)
+        else:
+            arguments = command.removeprefix(".venv/bin/marimo").split()
+            subprocess.run([sys.executable, "-m", "marimo", *arguments], cwd=tmp_path, check=True, capture_output=True)
+    assert "<title>to on 64 x" in (tmp_path / "report.html").read_text()
+    assert "path/to/config.json" in (tmp_path / "notebook.html").read_text()
+    assert "--num-layers 36" in (tmp_path / "run/arguments.txt").read_text()
