@@ -1,7 +1,9 @@
 """Perseus's published savings (SOSP 2024, arXiv 2312.06902) from its measured profiles and runs.
 
-Tables 3 and 4: no curves by clock of those models are published, but steps under power limits are. As curves these give
-four of table 3's ten savings within 2 points; the others come out 2 to 8 points too small (`SWEPT`), T5-3B on A40 21.
+Tables 3 and 4: no curves by clock of those models are published. On A40 the curves of the two models that were measured on
+that board meet table 4's longer waits; elsewhere there are steps under power limits, which as curves give four of table 3's
+ten savings within 2 points, the others 2 to 8 points too small (`SWEPT`). T5-3B on A40 is a case of its own: what its power
+cap wastes and its step has room for.
 With A40's fitted law in their place savings are 6 to 10 % where passes are all matmul, 9 to 13 % where a fifth of them
 waits for memory; 16 to 29 % are published.
 """
@@ -26,7 +28,7 @@ from simtrain.timeline.build import build
 from simtrain.timeline.costs import Costs, Traffic
 from simtrain.timeline.order import FORWARD
 from simtrain.timeline.schedules import one_f_one_b
-from tests.perseus import PROFILES, PUBLISHED, base, blocking, pipeline
+from tests.perseus import PROFILES, PUBLISHED, at_largest, base, blocking, pipeline
 
 EMULATED = PUBLISHED["emulated"]
 MEASURED = PUBLISHED["measured"]
@@ -111,8 +113,8 @@ def test_figure_7(case: dict[str, Any]) -> None:
     assert total == pytest.approx(case["published_total_saving_pct_straggler_1p2"], abs=FIGURE_7_BAND)
 
 
-def measured_pipeline(run: dict[str, Any], curve: Callable[[float], Curve]) -> Tradeoff:
-    """A step of a run's measured passes; `curve`: of a pass's seconds at the largest clock."""
+def measured_pipeline(run: dict[str, Any], curve: Callable[[float, int], Curve]) -> Tradeoff:
+    """A step of a run's measured passes; `curve`: of a pass's seconds at the largest clock and its phase."""
     seconds = np.array([[stage["forward"], stage["backward"]] for stage in run["stage_seconds_all_max"]])
     none = Traffic(np.zeros((len(seconds), 1)))
     zero = np.zeros((1, len(seconds), 1))
@@ -122,7 +124,7 @@ def measured_pipeline(run: dict[str, Any], curve: Callable[[float], Curve]) -> T
     return tradeoff(
         build(order, costs),
         costs,
-        lambda phase, stage, chunk: curve(float(seconds[stage, 0 if phase == FORWARD else 1])),
+        lambda phase, stage, chunk: curve(float(seconds[stage, int(phase != FORWARD)]), int(phase != FORWARD)),
         run["p_block_w"],
     )
 
@@ -132,14 +134,15 @@ def busy(run: dict[str, Any]) -> float:
     return float(run["microbatches"] * sum(sum(stage.values()) for stage in run["stage_seconds_all_max"]))
 
 
-def swept(run: dict[str, Any]) -> Callable[[float], Curve]:
+def swept(run: dict[str, Any]) -> Callable[[float, int], Curve]:
     """Curves out of the run's steps under power limits: all passes slow down alike, devices between them block."""
     limit, step, joules = np.array(sorted(run["power_limit_global"], reverse=True)).T
     slower, blocking = step / step[0], run["p_block_w"]
     passes = joules - blocking * (run["pp"] * step - busy(run) * slower)
-    return lambda seconds: Curve(limit, seconds * slower, seconds / busy(run) * passes)
+    return lambda seconds, _: Curve(limit, seconds * slower, seconds / busy(run) * passes)
 
 
+PHASES = ("forward", "backward")
 SWEPT = {
     "perseus-measured-a100-bert-huge-uncased-dp1tp1pp4": (9.3, 14.1),
     "perseus-measured-a100-t5-3b-dp1tp1pp4": (9.3, 16.3),
@@ -157,29 +160,71 @@ def test_table_3_and_4_from_power_limits(run: dict[str, Any]) -> None:
     """No straggler, and one 1.2 times as slow for which all wait; a limit costs more time than the clock under it."""
     found = measured_pipeline(run, swept(run))
     solver, length = Deadline(found), found.duration(found.seconds(found.fastest))
-    before = found.joules(found.fastest, length)
-    alone = 100 * (1 - solver.solve(length * (1 + 1e-9))[0] / before)
-    until = 100 * (1 - solver.solve(1.2 * length)[0] / (before + 0.2 * found.standing * length))
+    alone, until = saving(solver, length, 1), saving(solver, length, 1.2)
     assert (alone, until) == pytest.approx(SWEPT[run["id"]], abs=0.1)
 
 
-def test_t5_on_a40_is_not_explained_by_a_cap() -> None:
-    """Its plan is faster than largest clocks (22.1 s, 25.1 s), but no device's power limit is why.
+def saving(solver: Deadline, length: float, factor: float) -> float:
+    """Percent saved by clocks for a straggler `factor` times as slow, over largest clocks that wait as long."""
+    there = factor * length
+    before = solver.tradeoff.joules(solver.tradeoff.fastest, there)
+    return 100 * (1 - solver.solve(there * (1 + 1e-9))[0] / before)
 
-    The mean device draws half its limit, and steps get shorter with lower limits. Were passes throttled until the
-    replayed step is as long as the measured, they would draw far less than the limit that is said to throttle them.
+
+STOOD_IN = [run for run in REPLAYED if run["gpu"] == "A40"]
+BOARD = ("gpt-3-175b-a40", "bloom-176b-a40")
+
+
+@pytest.mark.parametrize("run", STOOD_IN, ids=lambda run: run["id"])
+def test_table_4_on_a40_by_the_curves_of_other_models(run: dict[str, Any]) -> None:
+    """All four runs within 2 points at 1.2 and 1.5, by the mean of what two models measured on that board would save.
+
+    Shorter waits hang on which passes have room, and so on the model: table 3 comes within 2 points for bloom-3b (20.6,
+    published 22.4), not for gpt3-2.7b (24.2, 21.1), bert-huge (22.0, 15.7) and wide-resnet101 (17.0, 20.4).
+    """
+    ours = []
+    for name in BOARD:
+        curves = [curve.smoothed() for curve in power_profile(name).curves[0]]
+
+        def scaled(seconds: float, phase: int, curves: list[Curve] = curves) -> Curve:
+            share = seconds / at_largest(curves[phase])[0]
+            return Curve(curves[phase].clock, share * curves[phase].seconds, share * curves[phase].joules)
+
+        found = measured_pipeline(run, scaled)
+        solver, length = Deadline(found), found.duration(found.seconds(found.fastest))
+        ours.append([saving(solver, length, factor) for factor in (1.2, 1.5)])
+    table = run["published"]
+    said = dict(zip(table["table4_straggler_factor"], table["table4_perseus_saving_pct"], strict=True))
+    assert np.mean(ours, axis=0) == pytest.approx([said[1.2], said[1.5]], abs=2)
+
+
+def above_waiting(phase: int) -> float:
+    """W above waiting of an A40's pass at its clock of least energy, a second at the largest; mean of both profiles."""
+    curves = [power_profile(name).curves[0][phase] for name in BOARD]
+    wait = blocking(power_profile(BOARD[0]))
+    return float(np.mean([(c.joules - wait * c.seconds).min() / at_largest(c)[0] for c in curves]))
+
+
+def test_t5_on_a40_is_explained_by_its_power_cap() -> None:
+    """At largest clocks its passes draw the board's 300 W and last longer than timed alone, and they have room.
+
+    Limits down to 175 W lengthen no step, so passes are not what a step waits for (they come to 11.3 s of 25.1 s; why,
+    the artifact does not say). With room, every pass runs at its own clock of least energy. No curve of T5-3B is
+    published; by those of the two models that were measured on an A40, table 3's saving and all six of table 4 come
+    within 2 points.
     """
     run = next(run for run in MEASURED if run["id"] == "perseus-measured-a40-t5-3b-dp1tp1pp8")
-    sweep = {limit: (step, joules) for limit, step, joules in run["power_limit_global"]}
-    step, joules = sweep[300]
-    assert joules / step / run["pp"] < 0.55 * 300
-    assert sweep[200][0] < step
-    found = measured_pipeline(run, lambda seconds: Curve(*np.array([[1.74e9], [seconds], [300 * seconds]])))
-    length = found.duration(found.seconds(found.fastest))
-    assert length < 0.46 * step
-    throttled = busy(run) * step / length
-    drawn = (joules - run["p_block_w"] * (run["pp"] * step - throttled)) / throttled
-    assert drawn < 0.65 * 300
+    cap, step, joules = max(run["power_limit_global"])
+    assert all(longer < step for limit, longer, _ in run["power_limit_global"] if 175 <= limit < cap)
+    waiting = run["p_block_w"] * run["pp"]
+    throttled = (joules - waiting * step) / (cap - run["p_block_w"])
+    assert throttled > 1.15 * busy(run), "at no more than 300 W passes lasted longer than timed"
+    timed = [run["microbatches"] * sum(stage[name] for stage in run["stage_seconds_all_max"]) for name in PHASES]
+    saved = joules - waiting * step - sum(above_waiting(phase) * seconds for phase, seconds in enumerate(timed))
+    said = run["published"]
+    factors = [1.0, *said["table4_straggler_factor"]]
+    ours = [100 * saved / (joules + waiting * step * (factor - 1)) for factor in factors]
+    assert ours == pytest.approx([said["table3_perseus_saving_pct"], *said["table4_perseus_saving_pct"]], abs=2)
 
 
 @pytest.mark.parametrize("run", REPLAYED, ids=lambda run: run["id"])
@@ -189,7 +234,7 @@ def test_steps_of_measured_runs(run: dict[str, Any]) -> None:
     Communication, data and optimizer are not in the passes: all are shorter than measured, by up to 7.7 %.
     """
     share = np.eye(len(CATEGORIES))[CATEGORIES.index("matmul")]
-    found = measured_pipeline(run, lambda seconds: law_curve(device("a40"), seconds * share))
+    found = measured_pipeline(run, lambda seconds, _: law_curve(device("a40"), seconds * share))
     _, measured, joules = max(run["power_limit_global"])
     length = found.duration(found.seconds(found.fastest))
     assert 0.92 < length / measured < 1
