@@ -1,9 +1,9 @@
 """Perseus's published savings (SOSP 2024, arXiv 2312.06902) from its measured profiles and runs.
 
-Tables 3 and 4: no curves by clock of those models are published. On A40 the curves of the two models that were measured on
-that board meet table 4's longer waits; elsewhere there are steps under power limits, which as curves give four of table 3's
-ten savings within 2 points, the others 2 to 8 points too small (`SWEPT`). T5-3B on A40 is a case of its own: what its power
-cap wastes and its step has room for.
+Tables 3 and 4: no curves by clock of those models are published. On A40 the curves of the two models that were
+measured on that board meet table 4's longer waits; elsewhere there are steps under power limits, which as curves give
+four of table 3's ten savings within 2 points, the others 2 to 8 points too small (`SWEPT`). T5-3B on A40 is a case of
+its own: what its power cap wastes and its step has room for.
 With A40's fitted law in their place savings are 6 to 10 % where passes are all matmul, 9 to 13 % where a fifth of them
 waits for memory; 16 to 29 % are published.
 """
