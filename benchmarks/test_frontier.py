@@ -75,6 +75,7 @@ def solved_by_lowtime(microbatches: int):
     return plans, time.perf_counter() - start, specs
 
 
+@pytest.mark.filterwarnings("ignore:Covariance of the parameters", "ignore::RuntimeWarning:lowtime.cost_model")
 @pytest.mark.parametrize("microbatches", [12, 48])
 def test_energy_is_never_above_lowtimes(microbatches: int) -> None:
     """At the real time of lowtime's plans; and on its own fitted, floored problem our cost is its cost.

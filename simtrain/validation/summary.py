@@ -116,13 +116,16 @@ def pick_ran(predictions: Sequence[Prediction]) -> bool | None:
     return min(fitting, key=lambda p: p.step_time).row.status == "ok"
 
 
-def verdicts(predictions: Iterable[Prediction]) -> dict[str, Any] | None:
-    """Confusion of `fits` with what happened; out of memory counts as positive. None where nothing ran out."""
+def verdicts(predictions: Iterable[Prediction], planned: bool = False) -> dict[str, Any] | None:
+    """Confusion of `fits` with what happened; out of memory counts as positive. None of no rows with a verdict.
+
+    `planned`: what leaves less free than ranked plans do is said not to fit, as `simtrain plan` would.
+    """
     rows = [p for p in predictions if p.unsupported is None and p.row.status in ("ok", "oom")]
     if not rows:
         return None
     happened = np.array([p.row.status == "oom" for p in rows])
-    said = np.array([not p.fits for p in rows])
+    said = np.array([not (p.roomy if planned else p.fits) for p in rows])
     return {
         "oom_said_oom": int((happened & said).sum()),
         "oom_said_fits": int((happened & ~said).sum()),
@@ -162,6 +165,7 @@ def figures(predictions: Sequence[Prediction]) -> dict[str, Any]:
         "pick_ran": _mean(pick_ran, parts),
         "sweeps_ranked": sum(rank(part) is not None for part in parts),
         "oom": verdicts(predictions),
+        "oom_as_planned": verdicts(predictions, planned=True),
         "memory": _plain(errors(memory_ratio(predictions))),
         "interval_coverage": interval_coverage(predictions),
     }

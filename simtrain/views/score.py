@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from simtrain.estimate import TERMS
+from simtrain.estimate import HEADROOM, TERMS
 from simtrain.validation.culprit import Suspect
 from simtrain.validation.score import Prediction
 from simtrain.views.document import FORMAT_VERSION
@@ -62,6 +62,7 @@ def print_score(console: Console, summary: dict[str, Any], peers: list[dict[str,
         "error of the peak.",
         style="dim",
     )
+    _print_verdicts(console, summary["all"])
     _print_peers(console, peers, set(summary["sources"]))
     missing = [(s, why, n) for s, found in summary["sources"].items() for why, n in found["unsupported"].items()]
     if missing:
@@ -71,6 +72,20 @@ def print_score(console: Console, summary: dict[str, Any], peers: list[dict[str,
         for source, why, count in missing:
             table.add_row(source, str(count), why)
         console.print(table)
+
+
+def _print_verdicts(console: Console, found: dict[str, Any]) -> None:
+    """How many runs that ran out of memory are said to fit, by the bare limit and as plans are ranked."""
+    if not found["oom"] or not found["oom"]["oom_said_fits"] + found["oom"]["oom_said_oom"]:
+        return
+    bare, planned = (
+        f"{counts['oom_said_fits']} of {counts['oom_said_fits'] + counts['oom_said_oom']}, "
+        f"{percent(counts['accuracy'])} of all verdicts right"
+        for counts in (found["oom"], found["oom_as_planned"])
+    )
+    console.print(
+        f"Out of memory but said to fit: {bare}; with the {percent(HEADROOM)} that ranked plans leave free: {planned}"
+    )
 
 
 def _line(name: str, found: dict[str, Any]) -> list[str]:
