@@ -1,6 +1,7 @@
 """Reading what a user names (device, node, cluster, stack, precision, optimizer), shipped or in their own file."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,10 +40,12 @@ def node(name: str) -> Node:
 def stack(name: str) -> Stack:
     """The training framework described in profiles/stacks, with the numbers calibration found for it.
 
-    A path ending in .toml is a user's own. WrongInput names the nearest known one.
+    A path ending in .toml is a user's own; its `base` is a shipped one with the numbers found for it. WrongInput names
+    the nearest known one.
     """
     if name.endswith(".toml"):
-        return checked(Stack, {"name": Path(name).stem, "title": name} | read_toml(Path(name)), "stack")
+        own = {"name": Path(name).stem, "title": name} | read_toml(Path(name))
+        return checked(Stack, _on_base(own, lambda base: stack(base).model_dump(mode="json")), "stack")
     described = stack_as_described(name)
     fitted = calibration.table(calibration.STACKS).get(described.name, {})
     return checked(Stack, described.model_dump(mode="json") | fitted, "stack") if fitted else described
@@ -51,7 +54,24 @@ def stack(name: str) -> Stack:
 @functools.cache
 def stack_as_described(name: str) -> Stack:
     """The training framework as profiles/stacks describes it, before calibration."""
-    return _shipped(STACKS, name, Stack, "stack")
+    data = _shipped_data(STACKS, name, "stack")
+    return checked(Stack, _on_base(data, lambda base: stack_as_described(base).model_dump(mode="json")), "stack")
+
+
+def _on_base(data: dict[str, Any], described: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """A stack's data with what it leaves unsaid taken from the stack its `base` names; of tables entry by entry."""
+    if "base" not in data:
+        return data
+    base = data["base"]
+    if not isinstance(base, str) or base.endswith(".toml"):
+        raise WrongInput([Problem("stack.base", base, "must be the name of a shipped stack")])
+    below = described(base)
+    tables = {
+        key: below[key] | value
+        for key, value in data.items()
+        if isinstance(value, dict) and "value" not in value and isinstance(below.get(key), dict)
+    }
+    return below | {key: value for key, value in data.items() if key != "base"} | tables
 
 
 def precision(name: str) -> Precision:

@@ -1,5 +1,6 @@
 """Answers as tables a person reads at a glance."""
 
+import re
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,8 @@ from simtrain.views.layout import layout
 from simtrain.views.shares import shares
 
 REASONS = {rule.name: rule.reason for rule in RULES}
+QUANTITY = re.compile(r"(?P<number>[-+.\d]+(e[-+]?\d+)?) (?P<unit>\S+)")
+"""As specs write numbers that have a unit, SI."""
 WIDE = 130
 """Columns from which reasons stand beside the plans instead of below."""
 SLOWEST_WORTH = 4
@@ -225,9 +228,8 @@ def fact_rows(data: Any, prefix: str = "") -> list[tuple[str, str, str, str]]:
     out: list[tuple[str, str, str, str]] = []
     if isinstance(data, dict) and {"value", "source", "evidence"} <= set(data):
         value = data["value"]
-        if isinstance(value, str) and " " in value:
-            number, unit = value.split(" ", 1)
-            value = quantity(float(number), unit)
+        if isinstance(value, str) and (measure := QUANTITY.fullmatch(value)):
+            value = quantity(float(measure["number"]), measure["unit"])
         elif isinstance(value, float):
             value = f"{value:,.10g}"
         return [(prefix, str(value), data["evidence"], data["source"])]

@@ -60,3 +60,10 @@ def test_missing_kind(run: Run) -> None:
     assert (outcome.code, outcome.out) == (2, "")
     assert "Missing argument" in outcome.err
     assert "simtrain show --help" in outcome.err
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "policies"])
+def test_everything_known_can_be_shown(run: Run, kind: str) -> None:
+    for name in json.loads(run("show", kind, "--json").out)[kind]:
+        outcome = run("show", kind, name)
+        assert (outcome.code, outcome.err) == (0, ""), name

@@ -278,3 +278,23 @@ def test_zero_counts_sixteen_bytes_a_parameter() -> None:
 def test_an_update_reads_and_writes_each_moment(name: str) -> None:
     optimizer = load.optimizer(name)
     assert optimizer.traffic_bytes == 2 * optimizer.moment_bytes
+
+
+def test_a_stack_of_ones_own_says_what_differs_from_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'base = "megatron-core"\nlaunch = { value = "3 us", source = "our graphs", evidence = "measured here" }\n'
+        '[overlap]\ntensor = { value = 0.5, source = "our profile", evidence = "measured here" }\n'
+    )
+    mine, shipped = load.stack(str(tmp_path / "mine.toml")), load.stack("megatron-core")
+    assert (mine.name, mine.launch.value, mine.overlap.tensor.value) == ("mine", 3e-6, 0.5)
+    same = {"name": shipped.name, "title": shipped.title, "launch": shipped.launch}
+    overlap = mine.overlap.model_copy(update={"tensor": shipped.overlap.tensor})
+    assert mine.model_copy(update=same | {"overlap": overlap}) == shipped
+
+
+def test_a_base_that_is_no_shipped_stack_is_refused(tmp_path: Path) -> None:
+    for base, said in (('"megatron-cor"', "megatron-core"), ("3", "name of a shipped stack")):
+        (tmp_path / "mine.toml").write_text(f"base = {base}\n")
+        with pytest.raises(WrongInput) as wrong:
+            load.stack(str(tmp_path / "mine.toml"))
+        assert said in f"{wrong.value.problems[0].rule} {wrong.value.problems[0].hint}"
