@@ -11,7 +11,8 @@ lint: .venv/test-ready
 	.venv/bin/mypy
 
 bench: .venv/test-ready
-	.venv/bin/pytest benchmarks --benchmark-only --override-ini addopts=-q
+	.venv/bin/python -m pip install --quiet --editable '.[bench]'
+	.venv/bin/pytest benchmarks --override-ini addopts=-q -s
 
 notebooks: .venv/test-ready
 	mkdir -p build/notebooks

@@ -28,17 +28,21 @@ KNOWN: dict[str, dict[str, float]] = {
 _NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S.*)?$")
 
 
-def parse(text: str, unit: str) -> float:
-    """Read `"400 Gbit/s"` as a float in the SI `unit`; ValueError names the rule that was broken."""
+def parse(text: str, unit: str, like: str | None = None) -> float:
+    """Read `"400 Gbit/s"` as a float in the SI `unit`; ValueError names the rule that was broken.
+
+    `like`: what it should look like; `example` if not given.
+    """
+    like = like or example(unit)
     match = _NUMBER.match(text)
     if match is None:
-        raise ValueError(f"is not a number with a unit (write it like {example(unit)!r})")
+        raise ValueError(f"is not a number with a unit (write it like {like!r})")
     number, written = match.group(1), (match.group(2) or "").strip()
     if not written:
-        raise ValueError(f"has no unit (write it like {example(unit)!r})")
+        raise ValueError(f"has no unit (write it like {like!r})")
     factor = KNOWN[unit].get(written)
     if factor is None:
-        raise ValueError(f"has unit {written!r}, but this is in {unit} (write it like {example(unit)!r})")
+        raise ValueError(f"has unit {written!r}, but this is in {unit} (write it like {like!r})")
     value = float(number) * factor
     if not math.isfinite(value):
         raise ValueError("must be finite")

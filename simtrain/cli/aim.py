@@ -27,9 +27,9 @@ def aimed(
     if job is not None:
         problems.extend(void(job, name, deadline, budget, tariff))
     limits = Limits(
-        tried(problems, quantity, deadline, "s", "--deadline"),
+        tried(problems, quantity, deadline, "s", "--deadline", "30 d"),
         tried(problems, quantity, budget, "USD", "--budget"),
-        tried(problems, quantity, power_cap, "W", "--power-cap"),
+        tried(problems, quantity, power_cap, "W", "--power-cap", "5 MW"),
     )
     return Aim(name, limits, tried(problems, intensity, grid), tried(problems, quantity, tariff, "USD/J", "--tariff"))
 

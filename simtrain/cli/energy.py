@@ -77,8 +77,8 @@ def energy(
     from simtrain.views.plotted import plotted
 
     problems = [] if html is None else plotted(html)
-    for path, example in ((csv, "clocks.csv"), (out, "plan.json")):
-        problems.extend(check_writable(path, example=example))
+    for flag, path, example in (("--csv", csv, "clocks.csv"), ("--out", out, "plan.json")):
+        problems.extend(check_writable(path, example=example, flag=flag))
     problems.extend(
         Problem(flag, str(path), "would overwrite what is read", "name another file")
         for flag, path in (("--out", out), ("--csv", csv), ("--html", html))
@@ -86,11 +86,11 @@ def energy(
     )
     if clocks not in GRAINS:
         problems.append(Problem("--clocks", clocks, "is not one of them", nearest(clocks, GRAINS)))
-    until = tried(problems, quantity, deadline, "s", "--deadline")
+    until = tried(problems, quantity, deadline, "s", "--deadline", "7.5 s")
     cap = tried(problems, quantity, power_cap, "W", "--power-cap")
-    node_cap = tried(problems, quantity, node_power_cap, "W", "--node-power-cap")
-    fixed = tried(problems, quantity, clock, "Hz", "--clock")
-    late = tried(problems, quantity, switch_time, "s", "--switch-time")
+    node_cap = tried(problems, quantity, node_power_cap, "W", "--node-power-cap", "6 kW")
+    fixed = tried(problems, quantity, clock, "Hz", "--clock", "1395 MHz")
+    late = tried(problems, quantity, switch_time, "s", "--switch-time", "10 ms")
     stated_rates = (
         tried(problems, factor, pue, "--pue"),
         tried(problems, intensity, grid),

@@ -33,9 +33,9 @@ def export(
 ) -> None:
     """Write the files, or print them as JSON."""
     from simtrain.cli.output import note, print_json, write_pieces
-    from simtrain.cli.planfile import read_plan
+    from simtrain.cli.planfile import has_clocks, read_document, read_plan
     from simtrain.errors import Problem, WrongInput, nearest
-    from simtrain.export.files import TRAINERS, files, settings
+    from simtrain.export.files import CLOCKS, TRAINERS, files, settings
     from simtrain.views.document import FORMAT_VERSION
 
     problems = [] if to in TRAINERS else [Problem("--to", to, "is not known", nearest(to, TRAINERS))]
@@ -49,7 +49,9 @@ def export(
         raise WrongInput([*wrong.problems, *problems]) from None
     if problems:
         raise WrongInput(problems)
-    written, told = files(to, job, chosen), settings(to, job, chosen)
+    clocks = (CLOCKS,) if has_clocks(read_document(plan), rank) else ()
+    written, told = files(to, job, chosen, clocks), settings(to, job, chosen)
+    lost = (*told.lost, *clocks)
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -58,13 +60,13 @@ def export(
         for name, text in written.items():
             write_pieces(out / name, [text])
     if as_json:
-        notes = {"not_expressed": list(told.lost), "remarks": list(told.remarks)}
+        notes = {"not_expressed": list(lost), "remarks": list(told.remarks)}
         print_json(
             {"format_version": FORMAT_VERSION, "trainer": to, "settings": told.values, **notes, "files": written}
         )
     else:
         typer.echo(next(iter(written.values())), nl=False)
-    for what in told.lost:
+    for what in lost:
         note(f"not expressed: {what}")
     for what in told.remarks:
         note(f"note: {what}")

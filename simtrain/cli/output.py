@@ -64,23 +64,26 @@ def note(text: str) -> None:
 
 
 def check_writable(
-    path: Path | None, example: str = "plan.json", instead: str = "--json prints to standard output"
+    path: Path | None,
+    example: str = "plan.json",
+    instead: str = "--json prints to standard output",
+    flag: str = "--out",
 ) -> list[Problem]:
     """What would keep `path` from being written, found before any work is done.
 
-    `example`: name of such a file; `instead`: what to do if it is a device.
+    `example`: name of such a file; `instead`: what to do if it is a device; `flag`: that names it.
     """
     if path is None:
         return []
     folder = path.parent
     if path.is_dir():
-        return [Problem("--out", str(path), "is a folder", f"name a file in it, e.g. {path / example}")]
+        return [Problem(flag, str(path), "is a folder", f"name a file in it, e.g. {path / example}")]
     if path.exists() and not path.is_file():
-        return [Problem("--out", str(path), "is not an ordinary file", instead)]
+        return [Problem(flag, str(path), "is not an ordinary file", instead)]
     if not folder.is_dir():
-        return [Problem("--out", str(path), f"lies in {folder}, which is not a folder", f"mkdir -p {folder}")]
+        return [Problem(flag, str(path), f"lies in {folder}, which is not a folder", f"mkdir -p {folder}")]
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        return [Problem("--out", str(path), "cannot be written: permission denied", "name a file in a folder of yours")]
+        return [Problem(flag, str(path), "cannot be written: permission denied", "name a file in a folder of yours")]
     return []
 
 

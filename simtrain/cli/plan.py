@@ -101,9 +101,9 @@ def plan(
     from simtrain.search.advice import advice
     from simtrain.search.search import search
     from simtrain.study.fleet import fleet
-    from simtrain.study.objective import weighed
+    from simtrain.study.objective import shown, weighed
     from simtrain.views.document import plan_document
-    from simtrain.views.objective import objective_document, print_objective, sizes_document
+    from simtrain.views.objective import MOST, objective_document, print_objective, sizes_document, taken, unmet
     from simtrain.views.tables import print_nothing_fits, print_search
 
     problems: list[Problem] = unreadable(calibration)
@@ -158,6 +158,7 @@ def plan(
     if aim is not None and found:
         with progress("weighing") as update:
             chosen = weighed(result, aim, update) if sized is None else sized.weighed
+        document = plan_document(shown(result, chosen, MOST))
         document["objective"] = objective_document(chosen)
         if sized is not None:
             document["sizes"] = sizes_document(sized)
@@ -168,9 +169,9 @@ def plan(
     if as_json:
         print_json(document)
     elif found:
-        print_search(console(), result, document["plans"])
-        if chosen is not None:
-            print_objective(console(), document["objective"], document.get("sizes", []))
+        print_search(console(), result, document["plans"][: len(result.best.plans)])
+        if chosen is not None and chosen.ranked:
+            print_objective(console(), document)
     else:
         print_nothing_fits(console(), result, hints)
     if found and out is not None:
@@ -179,6 +180,8 @@ def plan(
         if out is not None:
             note(f"{out} was not written")
         raise typer.Exit(1)
-    if chosen is not None and not chosen.ranked:
-        note("no layout keeps to these limits")
+    if aim is not None and chosen is not None and not chosen.ranked:
+        note(f"no layout keeps to these limits: {unmet(aim, document['objective'])}")
         raise typer.Exit(1)
+    if aim is not None and chosen is not None and out is not None and aim.objective != "time":
+        note(f"best by {aim.objective}: {taken(out, document, chosen.ranked[0])}")

@@ -17,16 +17,24 @@ from simtrain.workload.strategies.pipeline import stage_layers
 
 def read_plan(path: Path, rank: str) -> tuple[Job, Plan]:
     """Job and plan number `rank` (1 is the best) of a file written by `simtrain plan --out`."""
-    document = _read(path)
+    document = read_document(path)
     found = _chosen(path, document["job"], document["plans"], rank)
+    if has_clocks(document, rank):
+        clocks = "simtrain energy --csv FILE writes them, simulate --durations FILE runs them"
+        note(f"{path} has clocks for this plan; it is taken at the largest ones here: {clocks}")
     if "course" in document:
         note(f"{path} holds a step with --order, --slow or --durations of its own; this is its plan without them")
     return found
 
 
+def has_clocks(document: dict[str, Any], rank: str) -> bool:
+    """Whether a plan of a plan file, which is there, has a schedule of clocks."""
+    return "frequency_plan" in document["plans"][int(rank) - 1]
+
+
 def read_plans(path: Path, rank: str) -> tuple[Job, list[Plan], list[Plan]]:
     """Job, ranked plans and Pareto front of such a file; `rank` must be one of the plans'."""
-    document = _read(path)
+    document = read_document(path)
     job = _chosen(path, document["job"], document["plans"], rank)[0]
     problems: list[Problem] = []
 
@@ -48,7 +56,7 @@ def read_plans(path: Path, rank: str) -> tuple[Job, list[Plan], list[Plan]]:
     return job, ranked, front
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
     """The content of a plan file of this version."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -22,6 +22,10 @@ MEMORY: Final = (
     "the memory plan: which tensors are made again, moved or narrowed, stage by stage (see the plan file); "
     "without it everything is kept, which takes more memory than predicted"
 )
+CLOCKS: Final = (
+    "the clocks: a runtime sets them (simtrain energy --csv lists them); without it devices run at the largest, as "
+    "predicted"
+)
 DATA: Final = "--mock-data --tokenizer-type NullTokenizer"
 """What stands for data until the user names theirs (Megatron-LM)."""
 
@@ -46,9 +50,10 @@ def changes(trainer: str, job: Job, plan: Plan, better: Plan) -> dict[str, list[
     return {name: [own.get(name), other.get(name)] for name in own | other if own.get(name) != other.get(name)}
 
 
-def files(trainer: str, job: Job, plan: Plan) -> dict[str, str]:
-    """Text by file name."""
+def files(trainer: str, job: Job, plan: Plan, lost: tuple[str, ...] = ()) -> dict[str, str]:
+    """Text by file name; `lost`: what besides the plan no trainer can be told."""
     told = settings(trainer, job, plan)
+    told = replace(told, lost=(*told.lost, *lost))
     configuration, program = _configuration(trainer, told, plan)
     nodes, each = job.devices // job.node_devices, job.node_devices
     serial = trainer == "megatron-lm" and "--use-megatron-fsdp" not in told.values

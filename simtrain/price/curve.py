@@ -68,11 +68,11 @@ class Curve:
         found = lsq_linear(parts, self.joules[order] / size, bounds=(least, np.inf))
         return type(self)(self.clock[order], seconds, size * (parts @ found.x))
 
-    def capped(self, limit: float) -> Self:
+    def capped(self, limit: float, waiting: float) -> Self:
         """Under a power limit (W): a clock that would draw more is throttled until the pass draws no more.
 
-        It then takes as long as between the two clocks around the limit; where all draw more, as long as the energy of
-        the slowest allows.
+        It then takes as long as between the two clocks around the limit; where all draw more, as long as what the
+        slowest takes beyond `waiting` W, less than the limit, allows: that is drawn whatever is done.
         """
         power = self.joules / self.seconds
         above = power > limit
@@ -81,6 +81,7 @@ class Curve:
         order = np.argsort(power)
         held = float(np.interp(limit, power[order], self.seconds[order]))
         if above.all():
-            held = float(self.joules[order[0]] / limit)
+            beyond = float(self.joules[order[0]] - waiting * self.seconds[order[0]])
+            held = beyond / (limit - waiting)
         seconds = np.where(above, np.maximum(held, self.seconds), self.seconds)
         return type(self)(self.clock, seconds, np.where(above, limit * seconds, self.joules))

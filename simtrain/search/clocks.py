@@ -109,8 +109,13 @@ def parts_of_step(graph: Graph) -> Index:
     return part
 
 
-def curves(device: Device, costs: Costs, profile: PowerProfile | None, cap: float | None = None) -> CurveOf:
-    """Measured curves where there is a profile of these stages, the law elsewhere; under a power `cap` (W)."""
+def curves(
+    device: Device, costs: Costs, profile: PowerProfile | None, waiting: float, cap: float | None = None
+) -> CurveOf:
+    """Measured curves where there is a profile of these stages, the law elsewhere; under a power `cap` (W).
+
+    `waiting`: W of a device that waits.
+    """
     parts = (costs.forward, costs.backward + costs.weight, costs.backward, costs.weight)
     stages, chunks = costs.forward.shape[1:]
     if profile is not None and (len(profile.curves), chunks) != (stages, 1):
@@ -123,7 +128,7 @@ def curves(device: Device, costs: Costs, profile: PowerProfile | None, cap: floa
             found = law_curve(device, seconds)
         else:
             found = scaled_curve(profile.curves[stage][0 if phase == FORWARD else 1], float(seconds.sum()))
-        return found if cap is None else found.capped(cap)
+        return found if cap is None else found.capped(cap, waiting)
 
     return curve_of
 
@@ -188,13 +193,20 @@ def clocks_of(tradeoff: Tradeoff, choice: Index) -> Array:
     return found
 
 
+def steady(stages: Tradeoff, choice: Index) -> tuple[float, ...]:
+    """Hz of each stage of a trade-off with one clock a stage (see staged); 0 where nothing is to be chosen."""
+    clock, rank = clocks_of(stages, choice), stages.graph.rank
+    return tuple(float(clock[rank == stage].max()) for stage in range(stages.graph.ranks))
+
+
 def at_clock(tradeoff: Tradeoff, clock: float) -> Index:
     """The option of every group nearest below a clock; WrongInput where the device does not have it."""
     known = np.unique(np.concatenate([curve.clock for curve in tradeoff.curves]))
     if not np.isclose(known, clock, rtol=1e-9).any():
         close = known[np.abs(known - clock).argsort()[:2]]
         hint = "did you mean " + " or ".join(f"{value / 1e6:.0f} MHz" for value in sorted(close.tolist())) + "?"
-        raise WrongInput([Problem("--clock", f"{clock / 1e6:.0f} MHz", "is not a clock of these passes", hint)])
+        rule = "is not a clock of these passes, or another takes less time and energy"
+        raise WrongInput([Problem("--clock", f"{clock / 1e6:.0f} MHz", rule, hint)])
     return np.array(
         [int(np.abs(tradeoff.curves[curve].clock - clock).argmin()) for curve in tradeoff.of_group.tolist()]
     )

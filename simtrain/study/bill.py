@@ -9,7 +9,7 @@ from simtrain.errors import Problem, WrongInput, nearest
 from simtrain.spec.base import Fact
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of, read_toml
-from simtrain.units import example, parse
+from simtrain.units import parse
 
 STATED: Final = "stated"
 
@@ -73,12 +73,12 @@ def intensity(place: str) -> float:
         raise WrongInput([Problem("--grid", place, str(error), nearest(place, known))]) from None
 
 
-def quantity(text: str, unit: str, flag: str) -> float:
-    """A figure like `0.10 USD/kWh` in SI; WrongInput where it is none, or negative."""
+def quantity(text: str, unit: str, flag: str, like: str | None = None) -> float:
+    """A figure like `0.10 USD/kWh` in SI; WrongInput, with what it should be `like`, where it is none, or negative."""
     try:
-        return _positive(parse(text, unit))
+        return _positive(parse(text, unit, like))
     except ValueError as error:
-        raise WrongInput([Problem(flag, text, str(error), f"write it like {example(unit)!r}")]) from None
+        raise WrongInput([Problem(flag, text, str(error))]) from None
 
 
 def factor(text: str, flag: str) -> float:

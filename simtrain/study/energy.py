@@ -45,6 +45,8 @@ class Setting:
     """Joules over the bound of the linear programme at the same length, relative, before late clocks."""
     late: float
     """Seconds beyond the deadline, where no clocks were found that keep it although they come late."""
+    lengths: Array
+    """Seconds of every operation, with late clocks, shape (operations,)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class EnergyPlan:
     profile: PowerProfile | None
     deadline: float
     """Seconds a step may take."""
+    waits: bool
+    """Whether it takes them whatever the clocks: another replica does."""
     devices: int
     """A stage has, in all replicas."""
     base: Point
@@ -76,6 +80,13 @@ class EnergyPlan:
     def grounds(self) -> "Grounds":
         """What its joules rest on."""
         return power_grounds(self.job, self.profile)
+
+    def whole(self, seconds: float, joules: float) -> tuple[float, float]:
+        """Seconds and joules, of all devices, of a step that ends after `seconds`, with the wait for a straggler."""
+        if not self.waits:
+            return seconds, joules
+        left = max(self.deadline - seconds, 0.0)
+        return seconds + left, joules + self.devices * self.fine.tradeoff.standing * left
 
     def saved(self, setting: Setting) -> float:
         """Share of the energy of largest clocks saved where both wait until the deadline (Perseus, table 4)."""
@@ -125,7 +136,8 @@ def energy_plan(
     if plan.schedule == "no-flush":
         rule = "has steps that never end: no step's energy is told apart"
         raise WrongInput([Problem("schedule", plan.schedule, rule, "plan it with 1f1b")])
-    fine, found = laid(job, plan, profile, cap)
+    found = profile or own_profile(job, plan)
+    fine = laid(job, plan, found, cap)
     groups, stretches, stages = coarse(fine), staged(fine, parts=True), staged(fine)
     base = at_largest(fine)
     if deadline is not None and deadline < base.seconds:
@@ -150,6 +162,7 @@ def energy_plan(
         plan,
         found,
         until,
+        waits,
         devices,
         base,
         free,
@@ -158,19 +171,22 @@ def energy_plan(
     )
 
 
-def laid(
-    job: Job, plan: Plan, profile: PowerProfile | None = None, cap: float | None = None
-) -> tuple[Tradeoff, PowerProfile | None]:
-    """A plan's step as a trade-off with a clock for every pass, and the profile its curves are from."""
+def own_profile(job: Job, plan: Plan) -> PowerProfile | None:
+    """The measured profile of this model on this device in so many stages, where there is one."""
+    return matching(job.model.name, job.cluster.device.name, plan.pp) if plan.vpp == 1 else None
+
+
+def laid(job: Job, plan: Plan, profile: PowerProfile | None, cap: float | None = None) -> Tradeoff:
+    """A plan's step as a trade-off with a clock for every pass, its curves from the `profile`, else the law."""
     device = job.cluster.device
     step = replayed(job, plan, machine(job)).step
-    found = profile or (matching(job.model.name, device.name, plan.pp) if plan.vpp == 1 else None)
     beside = job.cluster.node.host_power / job.cluster.node.devices
-    waiting = blocking_power(device) if found is None or found.measured is None else found.measured.blocking_power.value
+    measured = None if profile is None else profile.measured
+    waiting = blocking_power(device) if measured is None else measured.blocking_power.value
     if cap is not None and cap <= waiting:
         rule = f"is not above the {waiting:.0f} W a device draws while it waits"
         raise WrongInput([Problem("--power-cap", f"{cap:g} W", rule, f"its limit is {device.power_limit.value:.0f} W")])
-    return tradeoff(step.graph, step.costs, curves(device, step.costs, found, cap), waiting, beside), found
+    return tradeoff(step.graph, step.costs, curves(device, step.costs, profile, waiting, cap), waiting, beside)
 
 
 def at_largest(fine: Tradeoff) -> Point:
@@ -217,7 +233,7 @@ def _setting(
         seconds = on.duration(step.seconds)
         late = max(seconds - until * (1 + SLACK), 0.0)
         joules = step.joules + on.standing * seconds
-        found.append(Setting(point, on, seconds, devices * joules, step.changes, bound.gap(point), late))
+        found.append(Setting(point, on, seconds, devices * joules, step.changes, bound.gap(point), late, step.seconds))
         if late == 0 or goal <= first:
             break
         goal = max(goal - late, first)

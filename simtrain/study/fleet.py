@@ -68,7 +68,7 @@ def fleet(jobs: Sequence[Job], aim: Aim, progress: Progress | None = None, proce
     by_size: dict[int, Option] = {}
     for option in best(kept, aim.objective):
         by_size.setdefault(option.devices, option)
-    weighed = chosen(jobs[0], aim, exact, _rates(jobs[0], aim))
+    weighed = chosen(jobs[0], aim, exact or found, _rates(jobs[0], aim))
     return Fleet([by_size[devices] for devices in sorted(by_size)], weighed)
 
 
@@ -83,7 +83,7 @@ def _seen(job: Job, look: dict[str, Any], aim: Aim) -> list[Option]:
         count = steps(job, plan.global_batch)
         of = bill(_rates(job, aim), job.devices, count * seconds, count * energy)
         point = Point(seconds, seconds, energy, np.zeros(0, dtype=np.int64))
-        found.append(Option(plan, job.devices, point, count * seconds, of, of.joules / (count * seconds), True))
+        found.append(Option(plan, job.devices, point, count * seconds, of, of.joules / (count * seconds)))
     return found
 
 

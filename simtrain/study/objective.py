@@ -1,12 +1,14 @@
 """Which layout, at which clocks, is best by time, money, energy or carbon, within limits on each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from simtrain.search.clocks import staged
+from simtrain.estimate import machine
+from simtrain.estimate.replayed import predicted
+from simtrain.search.clocks import staged, steady
 from simtrain.search.rounding import Point, Rounder
 from simtrain.search.search import Search
 from simtrain.search.thrifty import thrifty
@@ -44,8 +46,8 @@ class Option:
     bill: Bill
     power: float
     """W of the site, in the mean."""
-    largest: bool
-    """Whether every pass runs at the largest clock."""
+    clocks: tuple[float, ...] = ()
+    """Hz of each stage; empty where every pass runs at the largest clock."""
 
     def value(self, objective: str) -> float:
         """What is to be small; money that nobody states is none."""
@@ -79,16 +81,18 @@ class Aim:
 
 @dataclass(frozen=True)
 class Weighed:
-    """Options by an aim."""
+    """Options by an aim. Joules of all rest on the law: a profile of some would put them apart from the others."""
 
     aim: Aim
     per_run: bool
     """Of a run, not a step."""
     site: Rates
     law: Grounds
-    """What joules of plans without a profile rest on."""
     ranked: list[Option]
+    """The best of every plan, of those that keep to the limits, the best first."""
     front: list[Option]
+    least: Limits
+    """The least of each of the options there were, kept to the limits or not."""
 
 
 def weighed(result: Search, aim: Aim, progress: Callable[[int, int], None] | None = None) -> Weighed:
@@ -109,7 +113,22 @@ def weighed(result: Search, aim: Aim, progress: Callable[[int, int], None] | Non
 def chosen(job: Job, aim: Aim, found: Sequence[Option], asked: Rates) -> Weighed:
     """The options that keep to the limits, by the aim."""
     kept = [option for option in found if option.keeps(aim.limits)]
-    return Weighed(aim, job.tokens is not None, asked, power_grounds(job, None), best(kept, aim.objective), front(kept))
+    least = Limits(
+        min((option.seconds for option in found), default=None),
+        min((option.value("cost") for option in found), default=None),
+        min((option.power for option in found), default=None),
+    )
+    law = power_grounds(job, None)
+    return Weighed(aim, job.tokens is not None, asked, law, best(kept, aim.objective), front(kept), least)
+
+
+def shown(result: Search, found: Weighed, most: int) -> Search:
+    """The search with the `most` plans that are best by the aim behind those that are ranked by time."""
+    job = result.job
+    plans = [result.best.plan(row) for row in range(len(result.best.plans))]
+    plans += [option.plan for option in found.ranked if option.devices == job.devices][:most]
+    best, detail = predicted(job, list(dict.fromkeys(plans)), machine(job))
+    return replace(result, best=best, detail=detail)
 
 
 def options(
@@ -118,7 +137,7 @@ def options(
     """Every plan at the largest clocks, and slower with a clock a stage, DEPTHS ways."""
     found = []
     for done, plan in enumerate(plans, start=1):
-        fine = laid(job, plan)[0]
+        fine = laid(job, plan, None)
         base, stages = at_largest(fine), staged(fine)
         last = fine.duration(fine.seconds(fine.thriftiest))
         rounder, fastest = Rounder(stages), np.zeros(len(stages.of_group))
@@ -127,7 +146,8 @@ def options(
         for point in (base, *slower):
             seconds, joules = count * point.seconds, count * (job.devices // fine.graph.ranks) * point.joules
             of = bill(asked, job.devices, seconds, joules)
-            found.append(Option(plan, job.devices, point, seconds, of, of.joules / seconds, point is base))
+            clocks = () if point is base else steady(stages, point.choice)
+            found.append(Option(plan, job.devices, point, seconds, of, of.joules / seconds, clocks))
         if progress is not None:
             progress(done, len(plans))
     return found

@@ -5,7 +5,7 @@ from math import hypot
 
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
-from simtrain.study.energy import Grounds, laid, power_grounds
+from simtrain.study.energy import Grounds, laid, own_profile, power_grounds
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ def step_energy(job: Job, plan: Plan, seconds: float, low: float, high: float) -
     The interval joins that of the length, at the same mean power, and how far the law of power may be off, as errors
     that know nothing of each other: relative ones add in squares. A measured profile counts as exact.
     """
-    fine, profile = laid(job, plan)
-    grounds = power_grounds(job, profile)
+    profile = own_profile(job, plan)
+    fine, grounds = laid(job, plan, profile), power_grounds(job, profile)
     joules = job.devices // fine.graph.ranks * fine.joules(fine.fastest, seconds)
     off = grounds.off or 0.0
     below, above = (min(hypot(end / seconds - 1, off), most) for end, most in ((low, 1.0), (high, float("inf"))))

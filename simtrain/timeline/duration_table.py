@@ -1,7 +1,9 @@
 """Seconds of passes given by the user instead of priced ones: another clock, a measurement, a what-if.
 
 CSV with a header: stage, phase, seconds, and if wanted chunk and microbatch; a cell that is empty stands for all. Where
-rows overlap, one that names the microbatch goes before one that names the chunk, and that before the rest.
+rows overlap, one that names the microbatch goes before one that names the chunk, and that before the rest. The clocks
+that `simtrain energy --csv` writes are such a table: rows with a `place` are parts of passes and add up, clocks are not
+read.
 """
 
 import csv
@@ -17,7 +19,7 @@ from simtrain.timeline.order import LETTERS, NONE, PHASES, Order
 
 Array = NDArray[np.float64]
 NEEDED: Final = ("stage", "phase", "seconds")
-KNOWN: Final = ("stage", "chunk", "phase", "microbatch", "seconds")
+KNOWN: Final = ("stage", "chunk", "phase", "microbatch", "seconds", "place", "clock_mhz")
 MOST: Final = 20
 """Mistakes that are named one by one."""
 Row = tuple[int, int, int, int, float, int]
@@ -69,6 +71,7 @@ def duration_table(text: str, name: str) -> Durations:
     _refused(problems, name)
     seen: dict[tuple[int, ...], int] = {}
     rows: list[Row] = []
+    parts: dict[int, float] = {}
     for number, cells in enumerate(lines, 2):
         where = f"{name}: line {number}"
         if len(cells) != len(header) and any(cells):
@@ -76,14 +79,15 @@ def duration_table(text: str, name: str) -> Durations:
         elif any(cells):
             before = len(problems)
             row = _row(dict(zip(header, cells, strict=True)), where, problems)
-            if len(problems) == before and row[:4] in seen:
+            if len(problems) == before and row[:4] in seen and "place" not in header:
                 problems.append(Problem(where, None, f"repeats line {seen[row[:4]]}", "keep one of them"))
-            seen.setdefault(row[:4], number)
-            rows.append((*row, number))
+            first = seen.setdefault(row[:4], number)
+            parts[first] = parts.get(first, 0.0) + row[4]
+            rows += [(*row, number)] if first == number else []
     if not rows and not problems:
         problems.append(Problem(name, None, "holds no row", "e.g. 0,forward,,0.0125"))
     _refused(problems, name)
-    return Durations(name, tuple(rows))
+    return Durations(name, tuple((*row[:4], parts[row[5]], row[5]) for row in rows))
 
 
 def _mistitled(header: list[str], name: str) -> list[Problem]:

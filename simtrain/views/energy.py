@@ -62,7 +62,7 @@ def energy_document(found: EnergyPlan, rates: Rates, grain: str) -> dict[str, An
         "largest_clocks": {
             "step_time_s": found.base.seconds,
             "energy_j": base,
-            "bill": _bill(bill(rates, job.devices, found.base.seconds, base)),
+            "bill": _bill(bill(rates, job.devices, *found.whole(found.base.seconds, base))),
         },
         "clocks": {
             name: {
@@ -72,7 +72,7 @@ def energy_document(found: EnergyPlan, rates: Rates, grain: str) -> dict[str, An
                 "switches": setting.switches,
                 "gap_to_bound": setting.gap,
                 "late_s": setting.late,
-                "bill": _bill(bill(rates, job.devices, setting.seconds, setting.joules)),
+                "bill": _bill(bill(rates, job.devices, *found.whole(setting.seconds, setting.joules))),
             }
             for name, setting in settings(found).items()
         },
@@ -150,15 +150,16 @@ def _passes(setting: Setting) -> Iterator[dict[str, Any]]:
                     "chunk": int(graph.chunk[at]),
                     "microbatch": int(graph.microbatch[at]),
                     "clock_mhz": float(clock[at] / MHZ),
+                    "seconds": float(setting.lengths[at]),
                 }
 
 
 def clock_lines(document: dict[str, Any]) -> Iterator[str]:
-    """The frequency plan as CSV, a line a pass in the order the stage runs them."""
+    """The frequency plan as CSV, a line a pass in the order the stage runs them; simulate --durations reads it."""
     passes = document["plans"][0]["frequency_plan"]["passes"]
     yield ",".join(passes[0]) + "\n"
     for row in passes:
-        yield ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in row.values()) + "\n"
+        yield ",".join(f"{value:.9g}" if isinstance(value, float) else str(value) for value in row.values()) + "\n"
 
 
 def print_energy(console: Console, found: EnergyPlan, document: dict[str, Any]) -> None:

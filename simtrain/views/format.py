@@ -42,9 +42,14 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
+def kilowatts(power: float) -> str:
+    """Of many devices."""
+    return f"{power / 1e3:,.4g} kW"
+
+
 def percent(share: float) -> str:
     """A share as a percentage."""
-    return f"{100 * share:.1f} %"
+    return f"{round(100 * share, 1) + 0.0:.1f} %"
 
 
 def quantity(value: float, unit: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,41 @@ def test_the_objective_reorders_and_limits_bind() -> None:
     ranked = json.loads(done.stdout)["objective"]["ranked"]
     assert [row["energy_j"] for row in ranked] == sorted(row["energy_j"] for row in ranked)
     assert not ranked[0]["largest_clocks"]
-    none = run.invoke(app, ["plan", *PLAN, "--deadline", "1 s"], catch_exceptions=False)
+    none = run.invoke(app, ["plan", *PLAN, "--deadline", "1 s", "--budget", "1 USD"], catch_exceptions=False)
     assert none.exit_code == 1
+    assert "the fastest run takes" in none.stderr
+    assert "(--deadline 1.00 s)" in none.stderr
+    assert "the cheapest run costs" in none.stderr
+
+
+def test_the_best_by_the_objective_can_be_taken_out_of_the_plan_file(tmp_path: Path) -> None:
+    """The command that is named finds the same step and energy, to what one more choice of clocks changes."""
+    run, out = CliRunner(), tmp_path / "best.json"
+    done = run.invoke(
+        app, ["plan", *PLAN, "--objective", "energy", "--out", str(out), "--json"], catch_exceptions=False
+    )
+    best = json.loads(done.stdout)["objective"]["ranked"][0]
+    told = shlex.split(done.stderr.splitlines()[-1].split("simtrain ")[1])
+    found = json.loads(run.invoke(app, [*told, "--json"], catch_exceptions=False).stdout)
+    assert found["plans"][0]["plan"] == best["plan"]
+    kept = found["clocks"]["stage"]
+    assert kept["step_time_s"] == pytest.approx(best["step_time_s"], rel=2e-3)
+    assert kept["bill"]["energy_kwh"] * found["steps"] == pytest.approx(best["energy_j"] / 3.6e6, rel=2e-3)
+
+
+def test_clocks_are_durations_of_a_replay(plan_file: Path, tmp_path: Path) -> None:
+    """What `energy --csv` writes, `simulate --durations` runs: the same step."""
+    run, clocks, own = CliRunner(), tmp_path / "clocks.csv", tmp_path / "own.json"
+    asked = ["energy", str(plan_file), "--straggler", "1.1", "--csv", str(clocks), "--out", str(own), "--json"]
+    answer = json.loads(run.invoke(app, asked, catch_exceptions=False).stdout)
+    asked = ["simulate", str(plan_file), "--durations", str(clocks), "--json"]
+    replayed = json.loads(run.invoke(app, asked, catch_exceptions=False).stdout)["plans"][0]
+    assert replayed["step_time_s"] == pytest.approx(answer["clocks"]["pass"]["step_time_s"], rel=1e-6)
+    assert replayed["step_time_s"] > 1.05 * answer["largest_clocks"]["step_time_s"]
+    at_largest = run.invoke(app, ["simulate", str(own)], catch_exceptions=False)
+    assert "has clocks for this plan" in at_largest.stderr
+    exported = run.invoke(app, ["export", str(own), "--to", "megatron-lm", "-o", str(tmp_path / "run")])
+    assert "not expressed: the clocks" in exported.stderr
 
 
 def test_money_and_limits_of_a_run_need_a_price_and_tokens() -> None:

@@ -256,7 +256,7 @@ def test_a_power_cap_makes_the_largest_clock_useless() -> None:
     power = drawn[0] / ratio**exponent
     seconds = below.seconds[0] * (1 - share + share * ratio)
     free = Curve(curve.clock, seconds, np.where(curve.clock > 1.38e9, power * seconds, curve.joules))
-    held = free.capped(300.0)
+    held = free.capped(300.0, blocking(power_profile("gpt-3-175b-a40")))
     above = curve.clock > 1.44e9
     np.testing.assert_allclose(held.seconds[above], curve.seconds[above], rtol=0.05)
     assert (free.seconds[0] < 0.92 * curve.seconds[0]).all()
@@ -272,3 +272,13 @@ def test_published_frontiers_are_never_below_ours() -> None:
     for time, energy in case["frontier_time_s_energy_j"]:
         if time >= length:
             assert solver.solve(time * (1 + 1e-9))[0] <= energy * 1.002
+
+
+@pytest.mark.parametrize("name", BOARD)
+def test_below_the_slowest_clock_a_cap_costs_what_it_did_on_a40(name: str) -> None:
+    """From 150 to 125 W four runs took 1.47 to 1.76 times as long: what is drawn while waiting is drawn there, too."""
+    steps = [{limit: step for limit, step, _ in run["power_limit_global"]} for run in STOOD_IN]
+    measured = np.mean([step[125] / step[150] for step in steps])
+    for curve in power_profile(name).curves[0]:
+        longer = [float(curve.capped(limit, blocking(power_profile(name))).seconds.min()) for limit in (125.0, 150.0)]
+        assert longer[0] / longer[1] == pytest.approx(measured, rel=0.1)

@@ -120,6 +120,6 @@ def test_smoothing_gives_convex_curves_and_keeps_clean_ones() -> None:
 @given(st.floats(100.0, 500.0))
 def test_a_cap_holds_and_never_makes_a_pass_faster(limit: float) -> None:
     free = curve(1.0, 400.0)
-    held = free.capped(limit)
+    held = free.capped(limit, WAITING)
     assert (held.joules / held.seconds <= limit * (1 + 1e-9)).all() or limit >= (free.joules / free.seconds).max()
     assert (held.seconds >= free.seconds * (1 - 1e-12)).all()
