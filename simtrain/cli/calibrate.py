@@ -163,7 +163,7 @@ def _published(folder: Path | None, dry_run: bool, as_json: bool) -> None:
         raise WrongInput([Problem("FOLDER", str(folder), "holds no timed run that can be expressed")])
     with progress("fitting") as update:
         fitted = Fit(runs).solve(update)
-    memory = allocators(found)
+    memory = allocators(found, fitted.numbers)
     content = documents(runs, fitted, memory)
     if not dry_run:
         write(path_of(FOLDER), content)

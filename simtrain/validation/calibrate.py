@@ -171,18 +171,11 @@ class Fit:
 
     def log_error(self, x: Array) -> Array:
         """log(predicted / measured) of every run at factors exp(x)."""
-        predicted = np.empty(len(self.runs))
+        predicted, numbers = np.empty(len(self.runs)), self._numbers(x)
         for group in self.groups:
-            factors = {kind: self._of(owner(group.job, kind), kind, x) for kind in NUMBERS}
-            job = group.job.model_copy(update={"stack": scaled(group.job.stack, factors["stack"])})
-            on = replace(group.on, rates=rates(factors["architecture"] | factors["device"] | factors["node"]))
+            job, on = at_numbers(group.job, group.on, numbers)
             predicted[group.rows] = estimate(job, group.plans, on).step_time
         return np.log(predicted) - self.measured
-
-    def _of(self, name: str, kind: str, x: Array) -> dict[str, float]:
-        """The factors of one owner."""
-        mine = {number: self.position.get((kind, name, number)) for number in NUMBERS[kind]}
-        return {number: float(np.exp(x[at])) for number, at in mine.items() if at is not None}
 
     def jacobian(self, x: Array, error: Array) -> Array:
         """d error / d x by differences; a run depends on its own owners' numbers, so one moves everywhere at once."""
@@ -250,6 +243,14 @@ class Fit:
         for kind, name, number in self.names:
             numbers[kind].setdefault(name, {})[number] = float(np.exp(x[self.position[kind, name, number]]))
         return numbers
+
+
+def at_numbers(job: Job, on: Machine, numbers: Numbers) -> tuple[Job, Machine]:
+    """A job and its machine with the fitted numbers of their owners, whatever calibration they were read with."""
+    factors = {kind: numbers[kind].get(owner(job, kind), {}) for kind in NUMBERS}
+    stack = scaled(job.stack, factors["stack"])
+    found = rates(factors["architecture"] | factors["device"] | factors["node"])
+    return job.model_copy(update={"stack": stack}), replace(on, rates=found)
 
 
 def _alike(runs: Sequence[Measured]) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from simtrain.estimate import launches, machine, priced
 from simtrain.spec.load import stack_as_described
 from simtrain.spec.plan import PlanTable
 from simtrain.timeline.memory import CLASSES, DYNAMIC, memory
+from simtrain.validation.calibrate import Numbers, at_numbers
 from simtrain.validation.corpus import Corpus
 from simtrain.validation.rows import Expressed, express
 from simtrain.validation.summary import GIB, sweep_key
@@ -111,28 +112,33 @@ def _cost(observed: Observed) -> Array:
     return np.asarray((figures + verdicts) / np.sqrt(size))
 
 
-def allocators(found: Corpus) -> list[Allocator]:
-    """A share for every stack whose runs bound it."""
-    return [fit(observed) for observed in observed_runs(found) if observed.speaks]
+def allocators(found: Corpus, numbers: Numbers | None = None) -> list[Allocator]:
+    """A share for every stack whose runs bound it; see observed_runs."""
+    return [fit(observed) for observed in observed_runs(found, numbers) if observed.speaks]
 
 
-def observed_runs(found: Corpus) -> list[Observed]:
-    """The runs that ran or ran out of memory, by stack."""
+def observed_runs(found: Corpus, numbers: Numbers | None = None) -> list[Observed]:
+    """The runs that ran or ran out of memory, by stack, at the numbers of a fit; None: those of the calibration."""
     jobs: dict[int, list[Expressed]] = {}
     for item in express(found):
         if isinstance(item, Expressed) and item.row.status in ("ok", "oom"):
             jobs.setdefault(id(item.job), []).append(item)
     stacks: dict[str, list[dict[str, Any]]] = {}
     for items in jobs.values():
-        stacks.setdefault(items[0].job.stack.name, []).extend(_told(items))
+        stacks.setdefault(items[0].job.stack.name, []).extend(_told(items, numbers))
     return [_together(name, told) for name, told in sorted(stacks.items()) if told]
 
 
-def _told(items: Sequence[Expressed]) -> list[dict[str, Any]]:
+def _told(items: Sequence[Expressed], numbers: Numbers | None) -> list[dict[str, Any]]:
     """What each run of one job tells."""
     job = items[0].job
     try:
-        described, times = priced(job, PlanTable.of([item.plan for item in items]), machine(job))
+        on = machine(job)
+        if numbers is not None:
+            job, on = at_numbers(job, on, numbers)
+            start = {NUMBER: getattr(stack_as_described(job.stack.name), NUMBER)}
+            job = job.model_copy(update={"stack": job.stack.model_copy(update=start)})
+        described, times = priced(job, PlanTable.of([item.plan for item in items]), on)
     except WrongInput:
         return []
     found = memory(described, launches(described, times)).by_stage
