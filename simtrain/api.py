@@ -22,9 +22,10 @@ from simtrain.study.points import points
 from simtrain.study.sweep import swept
 from simtrain.views.answer import Answer, Rows
 from simtrain.views.document import course_document, plan_document, simulate_document
+from simtrain.views.explain import print_explanation
 from simtrain.views.layout import layout as written
 from simtrain.views.point import best_row
-from simtrain.views.sweep import sweep_document
+from simtrain.views.sweep import print_sweep, sweep_document
 from simtrain.views.tables import print_one, print_search
 from simtrain.workload.parameters import total
 
@@ -95,7 +96,7 @@ def plan(job: Job, top: int = 5) -> Answer:
     >>> best["layout"], best["fits"]
     ('tp1 cp2 pp1 dp4 zero1 mb1', True)
     """
-    result = search(job, top)
+    result = search(_asked(job), top)
     document = plan_document(result)
     if not document["plans"]:
         from simtrain.search.advice import advice
@@ -104,6 +105,12 @@ def plan(job: Job, top: int = 5) -> Answer:
         hints = advice(result)
         return Answer(job, document | {"hints": hints}, lambda console: print_nothing_fits(console, result, hints))
     return Answer(job, document, lambda console: print_search(console, result, document["plans"]))
+
+
+def _asked(job: object) -> Job:
+    if not isinstance(job, Job):
+        raise WrongInput([Problem("job", job, "is no job", 'make one with st.job("llama-3-8b", "dgx-h100", gpus=8)')])
+    return job
 
 
 def simulate(job: Job, layout: Plan | None = None, slow: Iterable[str] = (), **options: object) -> Answer:
@@ -122,7 +129,7 @@ def simulate(job: Job, layout: Plan | None = None, slow: Iterable[str] = (), **o
     if layout is not None and options:
         hint = "leave out " + ", ".join(options)
         raise WrongInput([Problem("layout", None, "is whole: options cannot change it", hint)])
-    chosen = Layout.of(options).plan(job) if layout is None else layout
+    chosen = Layout.of(options).plan(_asked(job)) if layout is None else layout
     course, on = Course(slow=slows(slow)), machine(job)
     document = simulate_document(job, *predicted(job, [chosen], on, course))
     if course != PLANNED:
@@ -148,25 +155,34 @@ def sweep(
     >>> import simtrain as st
     >>> found = st.sweep("llama-3-8b", "dgx-h100", vary={"gpus": [4, 8]}, global_batch=64, processes=1)
     >>> [(row["gpus"], row["layout"]) for row in found]
-    [('4', 'tp2+sp pp1 dp2 zero1 mb2'), ('8', 'tp1 cp2 pp1 dp4 zero1 mb1')]
+    [(4, 'tp2+sp pp1 dp2 zero1 mb2'), (8, 'tp1 cp2 pp1 dp4 zero1 mb1')]
     """
-    axes = [(name, [str(value) for value in values]) for name, values in vary.items()]
+    asked = {name: list(values) for name, values in vary.items()}
+    axes = [(name, [str(value) for value in values]) for name, values in asked.items()]
     found = points(_request(model, cluster, fields), axes)
     path = None if journal is None else Path(journal)
     rows = swept([point.job for point in found], best_row, path, scheduler, processes=processes)
-    return Rows(sweep_document(found, rows)["points"])
+    document = sweep_document(found, rows)
+    given = {name: {str(value): value for value in values} for name, values in asked.items()}
+    typed = [row | {name: given[name].get(row[name], row[name]) for name in given} for row in document["points"]]
+    return Rows(typed, lambda console: print_sweep(console, document))
 
 
-def explain(answer: Answer, rank: int = 1) -> Rows:
+def explain(answer: Answer, rank: int = 1, why_not: Mapping[str, object] | None = None) -> Rows:
     """What more of each resource would be worth to a plan of an answer, and to the best plan then.
+
+    `why_not`: options of another layout, {"tp": 8, "pp": 4}, to be compared. Printed as `simtrain explain` does.
 
     >>> import simtrain as st
     >>> asked = st.job("llama-3-8b", "dgx-h100", gpus=8, global_batch=64)
     >>> [row["change"] for row in st.explain(st.plan(asked))][0]
     '1 GiB more memory a device'
     """
-    found = explained(answer.job, answer.plan(rank))
-    return Rows(
+    if not isinstance(answer, Answer):
+        raise WrongInput([Problem("answer", answer, "is no answer", "make one with st.plan or st.simulate")])
+    asked = None if why_not is None else {name: str(value) for name, value in why_not.items()}
+    found = explained(answer.job, answer.plan(rank), asked)
+    worths = (
         {
             "change": worth.change,
             "plan_gain_s": worth.plan_gain,
@@ -175,6 +191,7 @@ def explain(answer: Answer, rank: int = 1) -> Rows:
         }
         for worth in found.worths
     )
+    return Rows(worths, lambda console: print_explanation(console, found))
 
 
 def score(source: str | None = None) -> Rows:

@@ -78,4 +78,10 @@ def _asked(text: str | None) -> "tuple[dict[str, str] | None, list[Problem]]":
         for pair in pairs
         if not (pair[0] and pair[1] and pair[2])
     ]
+    named = [name.strip().replace("-", "_") for name, _, _ in pairs]
+    problems += [
+        Problem("--why-not", name, "is named twice", "ask for one layout")
+        for name in dict.fromkeys(named)
+        if named.count(name) > 1
+    ]
     return {name.strip().replace("-", "_"): value.strip() for name, equals, value in pairs if equals}, problems

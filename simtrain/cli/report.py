@@ -25,7 +25,7 @@ NEXT: Final = {
     "memory": "simtrain memory {plan} --rank {rank}",
     "trace": "simtrain trace {plan} --rank {rank} -o step.json",
     "explain": "simtrain explain {plan} --rank {rank}",
-    "export": "simtrain export {plan} --rank {rank} --to megatron-lm -o run",
+    "export": "simtrain export {plan} --rank {rank} --to {trainer} -o run",
 }
 """What to do with a plan, by verb; a page names the verbs there are."""
 
@@ -43,9 +43,10 @@ def report(
     from simtrain.cli.planfile import read_plans
     from simtrain.errors import Problem, WrongInput
     from simtrain.views.page import missing_plotly
-    from simtrain.views.report import report as pieces
 
     problems = [*check_writable(out, example="report.html", instead="name a file"), *missing_plotly("--out", out)]
+    if out.suffix != ".html":
+        problems.append(Problem("--out", str(out), "is no .html", f"write {out.stem or 'report'}.html"))
     if os.path.realpath(out) == os.path.realpath(plan):
         problems.append(Problem("--out", str(out), "would overwrite what is read", "name another file"))
     try:
@@ -54,7 +55,13 @@ def report(
         raise WrongInput([*error.problems, *problems]) from None
     if problems:
         raise WrongInput(problems)
+    from simtrain.export.files import files, settings, trainer_of
+    from simtrain.views.report import report as pieces
+
     known = getattr(context.parent.command if context.parent else None, "commands", {})
-    commands = [line.format(plan=shlex.quote(str(plan)), rank=rank) for verb, line in NEXT.items() if verb in known]
-    write_pieces(out, pieces(job, ranked, front, int(rank), commands))
+    trainer, chosen = trainer_of(job.stack.name), ranked[int(rank) - 1]
+    words = {"plan": shlex.quote(str(plan)), "rank": rank, "trainer": trainer}
+    commands = [line.format(**words) for verb, line in NEXT.items() if verb in known]
+    told = (trainer, next(iter(files(trainer, job, chosen).values())), settings(trainer, job, chosen).lost)
+    write_pieces(out, pieces(job, ranked, front, int(rank), commands, told))
     note(f"wrote {out}; open it in a browser")

@@ -83,7 +83,7 @@ def sweep(
     from simtrain.cli.inputs import calibrated, request, unreadable
     from simtrain.cli.output import check_writable, console, note, print_json, progress, write_pieces
     from simtrain.errors import Problem, WrongInput
-    from simtrain.study.journal import Journal
+    from simtrain.study.journal import Journal, forget
     from simtrain.study.points import axis, points
     from simtrain.study.sweep import missing_dask, swept
     from simtrain.views.page import missing_plotly
@@ -97,6 +97,8 @@ def sweep(
             axes.append(axis(text))
         except WrongInput as error:
             problems.extend(error.problems)
+    if cluster is None and model is not None and not model.endswith(".toml") and "model" in dict(axes):
+        model, cluster = None, model
     if not vary:
         problems.append(Problem("--vary", None, "is missing", "say what changes, like --vary gpus=64..4096"))
     if out is not None and out.suffix not in (".csv", ".html"):
@@ -135,7 +137,9 @@ def sweep(
     document = sweep_document(found, rows)
     if out is not None and journal is not None:
         write_pieces(out, csv_pieces(document) if out.suffix == ".csv" else sweep_page(document))
-        journal.unlink(missing_ok=True)
+        others = forget(journal, [point.job for point in found])
+        if others:
+            note(f"{journal} stays: it holds {others} points of another sweep")
     if as_json:
         print_json(document)
     elif out is None:

@@ -1,8 +1,9 @@
 """Hugging Face Accelerate: a plan as a configuration file (names: accelerate 1.15, ParallelismConfig and FSDP 2)."""
 
+from math import prod
 from typing import Final
 
-from simtrain.export.settings import Settings, Value, frozen_parts, microbatches, stack_remark
+from simtrain.export.settings import Settings, Value, frozen_parts, microbatches, run_steps, stack_remark
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 
@@ -41,7 +42,7 @@ def settings(job: Job, plan: Plan) -> Settings:
         }
     return Settings(
         values,
-        tuple(_unsaid(job, plan, sharded)),
+        tuple(_unsaid(job, plan, sharded, prod(sizes.values()))),
         (
             f"your script takes {plan.micro_batch} sequences of {job.sequence} a rank and microbatch, "
             f"Accelerator(gradient_accumulation_steps={microbatches(plan)})",
@@ -50,9 +51,13 @@ def settings(job: Job, plan: Plan) -> Settings:
     )
 
 
-def _unsaid(job: Job, plan: Plan, sharded: int) -> list[str]:
+def _unsaid(job: Job, plan: Plan, sharded: int, ranks: int) -> list[str]:
     checks = {
         f"model {job.model.name}, sequence {job.sequence}, microbatch {plan.micro_batch}: in your script": True,
+        f"a run of {run_steps(job, plan)} steps: your script counts them": job.tokens is not None,
+        f"the degrees it knows make {ranks}, not {job.devices} processes: Accelerate refuses this file": (
+            ranks != job.devices
+        ),
         f"pipeline of {plan.pp} stages, schedule {plan.schedule}: Accelerate trains without pipelines": plan.pp > 1,
         f"expert degrees {plan.ep} x {plan.etp}: Accelerate spreads no experts": plan.ep * plan.etp > 1,
         f"ulysses {plan.cp_head}: only Accelerate's DeepSpeed backend exchanges heads": plan.cp_head > 1,

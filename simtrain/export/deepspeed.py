@@ -4,7 +4,16 @@ import json
 from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput
-from simtrain.export.settings import Imported, Settings, Value, flat, frozen_parts, microbatches, stack_remark
+from simtrain.export.settings import (
+    Imported,
+    Settings,
+    Value,
+    flat,
+    frozen_parts,
+    microbatches,
+    run_steps,
+    stack_remark,
+)
 from simtrain.spec.job import Job
 from simtrain.spec.placement import OFFLOAD, PLACE_OF, PLACES, placement
 from simtrain.spec.plan import Plan
@@ -106,6 +115,7 @@ def _unsaid(job: Job, plan: Plan) -> list[str]:
     partly = 0 < plan.shard_group < plan.dp * plan.cp_ring * plan.cp_head
     checks = {
         f"model {job.model.name} and its sequence of {job.sequence}: your script names them": True,
+        f"a run of {run_steps(job, plan)} steps: your script counts them": job.tokens is not None,
         f"recomputation {plan.recompute}: your model's code switches it": plan.recompute != "none",
         f"{plan.full_layers} layers recomputed in full: your model's code does it": plan.full_layers > 0,
         f"context ring of {plan.cp_ring}: DeepSpeed exchanges heads only": plan.cp_ring > 1,

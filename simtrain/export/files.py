@@ -28,6 +28,17 @@ CLOCKS: Final = (
 )
 DATA: Final = "--mock-data --tokenizer-type NullTokenizer"
 """What stands for data until the user names theirs (Megatron-LM)."""
+SCHEDULE: Final = "--lr 3e-4 --lr-decay-style constant"
+LENGTH: Final = "--train-iters 20"
+"""What stands for the learning rate, and for the run where the job states no tokens."""
+
+
+def trainer_of(stack: str) -> str:
+    """The trainer a stack describes; Megatron-LM where it is none of TRAINERS."""
+    for trainer in (megatron_lm, torchtitan, deepspeed, accelerate):
+        if stack in trainer.STACKS:
+            return str(trainer.NAME)
+    return megatron_lm.NAME
 
 
 def settings(trainer: str, job: Job, plan: Plan) -> Settings:
@@ -70,9 +81,13 @@ def _configuration(trainer: str, told: Settings, plan: Plan) -> tuple[dict[str, 
     """The trainer's own files, and the program with its arguments."""
     if trainer == "megatron-lm":
         text = "\n".join(arguments(told)) + "\n"
-        return {
-            "arguments.txt": text
-        }, f'"${{MEGATRON:?the folder of Megatron-LM}}/pretrain_gpt.py" $(cat arguments.txt) ${{DATA:-{DATA}}}'
+        return {"arguments.txt": text}, " ".join(
+            (
+                '"${MEGATRON:?the folder of Megatron-LM}/pretrain_gpt.py" $(cat arguments.txt)',
+                f"${{DATA:-{DATA}}}",
+                f"${{SCHEDULE:-{SCHEDULE if '--train-samples' in told.values else f'{SCHEDULE} {LENGTH}'}}}",
+            )
+        )
     if trainer == "torchtitan":
         return {
             "torchtitan.toml": tomli_w.dumps(nested(told.values))

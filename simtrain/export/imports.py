@@ -96,8 +96,13 @@ def _laid(imported: Imported, layout: dict[str, Any], job: Job) -> tuple[dict[st
     elif steps and steps * number["micro_batch"] != each:
         micro, batch = number["micro_batch"], job.global_batch[0]
         rule = f"of {micro} sequences on {ranks // context} ranks are not the batch of {batch}"
-        hint = f"state {each / micro:g}, or leave it out"
+        hint = (
+            f"state {each / micro:g}, or leave it out; degrees that it has no place for go beside it (--tp, --pp, --cp)"
+        )
         raise WrongInput([Problem("gradient accumulation", steps, rule, hint)])
+    if imported.data_ranks not in (None, ranks // context):
+        rule = f"is not the {ranks // context} that {job.devices} devices leave"
+        raise WrongInput([Problem("data-parallel ranks", imported.data_ranks, rule, "state --gpus, or leave them out")])
     if number.get("zero") and ranks == 1:
         told["zero"] = "0"
         remarks.append("with one data-parallel rank nothing is sharded: the optimizer is whole")

@@ -17,6 +17,11 @@ SHARDING: Final = {2: "optim_grads", 3: "optim_grads_params"}
 MODULES: Final = {"core attention": "core_attn", "norm": "layernorm", "activation": "mlp", "latent up": "mla_up_proj"}
 """Modules selective recomputation names, by the roles of a stack."""
 
+UNSTATED: Final = (
+    "what changes no prediction is yours to state: data, learning rate (launch.sh takes DATA and SCHEDULE from the "
+    "environment, else mock data and a constant rate), rotary base and scaling, norm epsilon, initialisation, dropout, "
+    "router losses, and the activation where it is neither SwiGLU nor GeLU"
+)
 HYBRID: Final = "master=cpu,moments=cpu"
 """Placement of states under --optimizer-cpu-offload (HybridDeviceOptimizer)."""
 
@@ -45,7 +50,8 @@ def settings(job: Job, plan: Plan) -> Settings:
         lost.append(f"adapters of rank {job.adapter_rank}: pretrain_gpt.py trains every weight")
     chosen = modules(job, plan)
     values |= _of_modules(*chosen) if chosen else {}
-    return Settings(values, tuple(lost), stack_remark(job, STACKS, "Megatron-LM"), memory=chosen is not None)
+    remarks = (UNSTATED, *stack_remark(job, STACKS, "Megatron-LM"))
+    return Settings(values, tuple(lost), remarks, memory=chosen is not None)
 
 
 def _shape(model: Model, sequence: int, lost: list[str]) -> dict[str, Value]:
@@ -159,6 +165,7 @@ def _sharding(job: Job, plan: Plan, lost: list[str]) -> dict[str, Value]:
             values["--num-distributed-optimizer-instances"] = copies
     if plan.zero in SHARDING:
         values |= {"--use-megatron-fsdp": True, "--data-parallel-sharding-strategy": SHARDING[plan.zero]}
+        values["--ckpt-format"] = "fsdp_dtensor"
     if plan.offload == HYBRID:
         values |= {"--optimizer-cpu-offload": True, "--use-precision-aware-optimizer": True}
     elif plan.offload != "none":

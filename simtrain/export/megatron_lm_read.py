@@ -178,7 +178,14 @@ def _contradictions(stated: Given, numbers: Numbers) -> list[Problem]:
     tp_pp = "--pipeline-model-parallel-size"
     pp, layers = numbers.of(tp_pp), numbers.of("--num-layers")
     each = numbers.of("--num-layers-per-virtual-pipeline-stage")
+    positions, sequence = numbers.of("--max-position-embeddings"), numbers.of("--seq-length")
     checks = [
+        (
+            {"--max-position-embeddings", "--seq-length"} <= stated.keys() and positions < sequence,
+            "--max-position-embeddings",
+            f"is below --seq-length {sequence}: Megatron-LM stops",
+            f"state {sequence} or more",
+        ),
         ("--bf16" in stated and "--fp16" in stated, "--bf16 --fp16", "name two number formats", "leave one of them"),
         (
             {"--num-layers-per-virtual-pipeline-stage", "--num-virtual-stages-per-pipeline-rank"} <= stated.keys(),

@@ -35,6 +35,8 @@ class Imported:
     model: Model | None = None
     replicas: int = 1
     """Copies of the sharded states: the shard group is what they leave of the data-parallel ranks."""
+    data_ranks: int | None = None
+    """Data-parallel ranks, where they are stated."""
     unknown: tuple[str, ...] = ()
     """Settings that are not understood: they change nothing in the prediction."""
     without_effect: tuple[str, ...] = ()
@@ -45,6 +47,11 @@ class Imported:
 def microbatches(plan: Plan) -> int:
     """Microbatches a pipeline runs in a step."""
     return plan.global_batch // (plan.dp * plan.micro_batch)
+
+
+def run_steps(job: Job, plan: Plan) -> int | None:
+    """Steps of the whole run; None where the job states no tokens."""
+    return None if job.tokens is None else -(-job.tokens // (plan.global_batch * job.sequence))
 
 
 def frozen_parts(job: Job) -> list[str]:

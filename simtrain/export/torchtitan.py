@@ -4,7 +4,7 @@ import tomllib
 from typing import Any, Final
 
 from simtrain.errors import Problem, WrongInput
-from simtrain.export.settings import Imported, Settings, Value, flat, frozen_parts, stack_remark
+from simtrain.export.settings import Imported, Settings, Value, flat, frozen_parts, run_steps, stack_remark
 from simtrain.spec.catalog import model
 from simtrain.spec.job import Job
 from simtrain.spec.library import path_of, read_toml
@@ -63,6 +63,8 @@ def settings(job: Job, plan: Plan) -> Settings:
             values |= names[kind][name]
         else:
             lost.append(f"{kind.removesuffix('s')} {name}: no key selects it")
+    if steps := run_steps(job, plan):
+        values["training.steps"] = steps
     values |= _parallel(job, plan, names, lost) | _recomputation(job, plan, lost)
     values["compile.enable"] = True
     if plan.offload == "all":
@@ -72,7 +74,8 @@ def settings(job: Job, plan: Plan) -> Settings:
     lost.extend(frozen_parts(job))
     if job.frozen:
         lost.append(f"adapters of rank {job.adapter_rank}: these keys train every weight")
-    return Settings(values, tuple(lost), stack_remark(job, STACKS, "torchtitan"))
+    version = "for torchtitan 0.2: later versions read no TOML, their settings have the same names"
+    return Settings(values, tuple(lost), (version, *stack_remark(job, STACKS, "torchtitan")))
 
 
 def _parallel(job: Job, plan: Plan, names: dict[str, Any], lost: list[str]) -> dict[str, Value]:
@@ -149,6 +152,7 @@ def read(text: str) -> Imported:
             Problem("training.local_batch_size", numbers["training.local_batch_size"], "must be at least 1")
         )
     layout, replicas, remarks = _layout(given, numbers, names, problems)
+    shards = numbers.get("parallelism.data_parallel_shard_degree", -1)
     flavour = [given.get("model.name", "llama3"), given.get("model.flavor")]
     known = {name: entry for name, entry in names["models"].items() if entry == flavour}
     if not known and "model.flavor" in given:
@@ -180,6 +184,7 @@ def read(text: str) -> Imported:
         layout=layout,
         model=model(next(iter(known))) if known else None,
         replicas=replicas,
+        data_ranks=replicas * shards if shards > 0 else None,
         unknown=tuple(name for name in given if name not in HEARD and name not in silent),
         without_effect=tuple(silent),
         remarks=tuple(remarks),

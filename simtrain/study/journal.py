@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ def program() -> str:
     found = hashlib.sha256()
     for folder in (path_of("catalog/").parent, path_of("profiles")):
         for path in sorted(folder.rglob("*")):
-            if path.suffix in READ:
+            if path.suffix in READ and "_data" not in path.parts:
                 found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return found.hexdigest()
 
@@ -82,3 +83,14 @@ class Journal:
     def close(self) -> None:
         """Stop writing."""
         self._file.close()
+
+
+def forget(path: Path, jobs: Iterable[Job]) -> int:
+    """Delete the points of these jobs, and the file where it holds no others; how many others it holds."""
+    done = {key(job) for job in jobs}
+    kept = [line for line in path.read_bytes().splitlines(keepends=True) if json.loads(line)["key"] not in done]
+    if kept:
+        path.write_bytes(b"".join(kept))
+    else:
+        path.unlink()
+    return len(kept)

@@ -2,38 +2,69 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.table import Table
 
 from simtrain.errors import Problem, WrongInput
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 from simtrain.views.point import flat
 
+MOST: Final = 30
+"""Rows of a printed table."""
 WIDTH: Final = 118
 """Columns of a printed answer."""
 BLOCK: Final = '<pre style="overflow-x: auto; line-height: 1.25; font-family: ui-monospace, monospace">{code}</pre>'
 
 
 class Rows(list[dict[str, Any]]):
-    """Plain dictionaries, one a row, with the same keys; pandas and polars take them as they are."""
+    """Plain dictionaries, one a row, with the same keys; pandas and polars take them as they are.
+
+    Printed as a table, or as `shown` does.
+    """
+
+    def __init__(self, rows: Iterable[dict[str, Any]] = (), shown: Callable[[Console], None] | None = None):
+        super().__init__(rows)
+        self._shown = shown or self._table
+
+    def __repr__(self) -> str:
+        return _printed(self._shown)
+
+    def _table(self, console: Console) -> None:
+        table = Table(box=None)
+        for name in self[0] if self else ():
+            table.add_column(name, overflow="fold")
+        for row in self[:MOST]:
+            table.add_row(*(_cell(value) for value in row.values()))
+        console.print(table)
+        if len(self) > MOST:
+            console.print(f"and {len(self) - MOST:,} more")
 
     def _repr_html_(self) -> str:
         names = list(self[0]) if self else []
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
-        body = "".join("<tr>" + "".join(f"<td>{_cell(row[name])}</td>" for name in names) + "</tr>" for row in self)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(_cell(row[name]))}</td>" for name in names) + "</tr>" for row in self
+        )
         return f'<div style="overflow-x: auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _printed(shown: Callable[[Console], None]) -> str:
+    file = io.StringIO()
+    shown(Console(file=file, width=WIDTH, highlight=False, markup=False, emoji=False))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,9 +96,7 @@ class Answer:
         Path(path).write_text(json.dumps(self.document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def __repr__(self) -> str:
-        file = io.StringIO()
-        self.shown(Console(file=file, width=WIDTH, highlight=False, markup=False, emoji=False))
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+        return _printed(self.shown)
 
     def _repr_html_(self) -> str:
         console = Console(file=io.StringIO(), width=WIDTH, record=True, highlight=False, markup=False, emoji=False)

@@ -7,12 +7,12 @@ import numpy as np
 
 from simtrain.estimate import Detail, Estimate, machine
 from simtrain.estimate.replayed import predicted, replayed
-from simtrain.spec.base import Evidence
 from simtrain.spec.job import Job
 from simtrain.spec.plan import Plan
 from simtrain.study.explain import Explanation, explain
 from simtrain.study.run import cost
 from simtrain.views.document import rows
+from simtrain.views.explain import binds
 from simtrain.views.figures import (
     front_figure,
     memory_figure,
@@ -27,12 +27,17 @@ from simtrain.views.tables import LEGEND, fact_rows
 
 
 def report(
-    job: Job, ranked: Sequence[Plan], front: Sequence[Plan], rank: int, commands: Sequence[str]
+    job: Job,
+    ranked: Sequence[Plan],
+    front: Sequence[Plan],
+    rank: int,
+    commands: Sequence[str],
+    told: tuple[str, str, Sequence[str]],
 ) -> Iterator[str]:
     """The page about plan `rank` (from 1) of `ranked`, in pieces.
 
     All numbers are predicted anew from job and plans. `front`: plans that trade time for memory. `commands`: how to go
-    on, a line each.
+    on, a line each. `told`: a trainer, what it is told, and what it cannot be told.
     """
     on = machine(job)
     estimate, detail = predicted(job, ranked, on)
@@ -80,7 +85,7 @@ def report(
         section("runners-up", "The other plans, and why they lose", _ranking(found)),
         section("changes", "What would change the answer", *_changes(explained, row)),
         section("evidence", "What it rests on", *_evidence(job, row, explained)),
-        section("run", "How to go on", code("\n".join(commands))),
+        section("run", "How to run it", *_run(commands, *told)),
     ]
     yield from page(title, subtitle, sections)
 
@@ -117,6 +122,13 @@ def answer(job: Job, row: dict[str, Any], explained: Explanation) -> str:
     return " ".join([*words, binds]).strip()
 
 
+def _run(commands: Sequence[str], trainer: str, settings: str, lost: Sequence[str]) -> list[str]:
+    """The trainer's own settings, and further questions."""
+    words = f"What {trainer} is told (the line with simtrain export writes it, launch scripts beside it):"
+    missing = f"It cannot be told: {'; '.join(lost)}." if lost else "That is all of the plan."
+    return [paragraph(words), code(settings), paragraph(missing), paragraph("Go on with:"), code("\n".join(commands))]
+
+
 def _ranking(found: Sequence[dict[str, Any]]) -> str:
     headings = ("", "layout", "step", "MFU", "memory", "a step", "why")
     listed = [
@@ -145,11 +157,7 @@ def _changes(explained: Explanation, row: dict[str, Any]) -> list[str]:
         )
         for worth in explained.worths
     ]
-    unlimited = explained.unlimited
-    words = (
-        f"If memory had no end, the best plan would be {layout(unlimited.plan)}: "
-        f"{seconds(unlimited.step_time)} a step with {gib(unlimited.memory)}."
-    )
+    words = f"Binds: {binds(explained)}"
     return [table(("with", "this plan saves", "best plan then", "it saves"), listed), paragraph(words)]
 
 
@@ -178,7 +186,7 @@ def _evidence(job: Job, row: dict[str, Any], explained: Explanation) -> list[str
         fact
         for where, part in (("cluster", job.cluster), ("stack", job.stack))
         for fact in fact_rows(part.model_dump(mode="json"), where)
-        if fact[2] == Evidence.ASSUMED
+        if fact[0] in grounds.assumed
     ]
     parts = [paragraph(" ".join(words)), table(("sustained rate of", "what hangs on it", "evidence", "source"), rests)]
     if facts:

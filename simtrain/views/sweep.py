@@ -35,6 +35,8 @@ def csv_pieces(document: Document) -> Iterator[str]:
     yield line.getvalue()
 
 
+STEP_TIME: Final = ("step_time_low_s", "step_time_high_s")
+STEP_ENERGY: Final = ("step_energy_low_j", "step_energy_high_j")
 SHOWN: Final[dict[str, Callable[[Any], str]]] = {
     "layout": str,
     "step_time_s": seconds,
@@ -47,17 +49,26 @@ SHOWN: Final[dict[str, Callable[[Any], str]]] = {
 """Columns people see, and how they are written."""
 
 
-def cells(document: Document) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows for people: what was set, and SHOWN where any point has it."""
+def cells(document: Document, ends: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows for people: what was set, and SHOWN where any point has it, with `ends` its interval too."""
     shown = [name for name in SHOWN if name == "layout" or any(row[name] is not None for row in document["points"])]
     headings = [*document["varied"], *(name.rsplit("_", 1)[0] if name != "mfu" else "MFU" for name in shown)]
     headings = [heading.replace("_", " ").replace("tokens per", "tokens/s") for heading in headings]
     rows = []
     for row in document["points"]:
         set_to = [row[name] for name in document["varied"]]
-        found = [SHOWN[name](row[name]) if row[name] is not None else "-" for name in shown]
+        found = [_cell(row, name, ends) for name in shown]
         rows.append([*set_to, *(found if row["fits"] else ["nothing fits", *found[1:]])])
     return headings, rows
+
+
+def _cell(row: dict[str, Any], name: str, ends: bool) -> str:
+    if row[name] is None:
+        return "-"
+    stem, _, unit = name.rpartition("_")
+    low, high = (row.get(f"{stem}_{end}_{unit}") for end in ("low", "high"))
+    between = f" ({SHOWN[name](low)} to {SHOWN[name](high)})" if ends and low is not None and high is not None else ""
+    return SHOWN[name](row[name]) + between
 
 
 def print_sweep(console: Console, document: Document) -> None:
@@ -75,6 +86,7 @@ def sweep_page(document: Document) -> Iterator[str]:
     """The points as one self-contained page: speed and time or cost over what was varied, and the table."""
     axis, series = _axis(document["varied"], document["points"])
     cost = "run_cost_usd" if any(row["run_cost_usd"] for row in document["points"]) else "step_time_s"
+    energy = "run_energy_j" if any(row["run_energy_j"] for row in document["points"]) else "step_energy_j"
     title = f"{len(document['points'])} points: " + ", ".join(document["varied"])
     yield from page.page(
         title,
@@ -86,7 +98,12 @@ def sweep_page(document: Document) -> Iterator[str]:
                 "Cost of the run, USD" if cost == "run_cost_usd" else "Seconds a step",
                 _lines("cost-figure", document, axis, series, cost),
             ),
-            page.section("points", "Points", page.table(*cells(document))),
+            page.section(
+                "energy",
+                "Energy of the run at the meter, J" if energy == "run_energy_j" else "Energy of a step at the meter, J",
+                _lines("energy-figure", document, axis, series, energy),
+            ),
+            page.section("points", "Points", page.table(*cells(document, ends=True))),
         ],
     )
 
@@ -106,8 +123,9 @@ def _lines(name: str, document: Document, axis: str, series: Sequence[str], valu
             lines.setdefault(", ".join(row[name] for name in series) or value, []).append(row)
     drawn = plot.Figure()
     for line, rows in lines.items():
-        inverse = value == "tokens_per_s"
-        most, least = ("step_time_low_s", "step_time_high_s") if inverse else ("step_time_high_s", "step_time_low_s")
+        inverse, energy = value == "tokens_per_s", value.endswith("energy_j")
+        middle, least, most = ("step_energy_j", *STEP_ENERGY) if energy else ("step_time_s", *STEP_TIME)
+        least, most = (most, least) if inverse else (least, most)
         power = -1 if inverse else 1
         drawn.add_scatter(
             x=[row["devices" if axis == "gpus" else axis] for row in rows],
@@ -115,8 +133,8 @@ def _lines(name: str, document: Document, axis: str, series: Sequence[str], valu
             name=line,
             mode="lines+markers",
             error_y={
-                "array": [row[value] * ((row[most] / row["step_time_s"]) ** power - 1) for row in rows],
-                "arrayminus": [row[value] * (1 - (row[least] / row["step_time_s"]) ** power) for row in rows],
+                "array": [row[value] * ((row[most] / row[middle]) ** power - 1) for row in rows],
+                "arrayminus": [row[value] * (1 - (row[least] / row[middle]) ** power) for row in rows],
                 "thickness": 1,
             },
             text=[f"{line}<br>{row['layout']}<br>MFU {percent(row['mfu'])}" for row in rows],

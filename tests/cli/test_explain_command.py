@@ -38,7 +38,8 @@ def test_json(run: Run, plan: str) -> None:
 
 
 def test_all_that_is_wrong_at_once(run: Run, plan: str) -> None:
-    outcome = run("explain", plan, "--rank", "99", "--why-not", "tq=8,pp,zero=7")
+    outcome = run("explain", plan, "--rank", "99", "--why-not", "tq=8,pp,zero=7,zero=9")
     assert (outcome.code, outcome.out) == (2, "")
-    assert len(outcome.errors) == 4
+    assert len(outcome.errors) == 5
+    assert "is named twice" in outcome.err
     assert "tp" in outcome.err

@@ -40,6 +40,28 @@ def test_files(run: Run, plan: dict, tmp_path: Path, trainer: str, own: str) -> 
     assert all(what in notes and f"not expressed: {what}" in outcome.err for what in lost)
 
 
+def test_what_the_trainers_cannot_do_without_is_there_or_noted(run: Run, tmp_path: Path) -> None:
+    """Steps of a run, the learning rate Megatron-LM stops without, the checkpoints its FSDP asks for."""
+    assert run("plan", *JOB, "--tokens", "1B", "--out", "long.json").code == 0
+    steps = 3815
+    notes = {}
+    for trainer in ("megatron-lm", "torchtitan", "deepspeed", "accelerate"):
+        run("export", "long.json", "--to", trainer, "-o", trainer)
+        notes[trainer] = (tmp_path / trainer / "NOTES.md").read_text()
+    assert f"steps = {steps}" in (tmp_path / "torchtitan/torchtitan.toml").read_text()
+    assert "for torchtitan 0.2" in notes["torchtitan"]
+    assert f"a run of {steps} steps" in notes["deepspeed"]
+    assert f"a run of {steps} steps" in notes["accelerate"]
+    script = (tmp_path / "megatron-lm/launch.sh").read_text()
+    assert "--lr " in script
+    assert "--train-iters" not in script
+    assert "rotary base" in notes["megatron-lm"]
+    whole = json.loads(run("simulate", *JOB, "--zero", "3", "--micro-batch", "1", "--json").out)
+    (tmp_path / "whole.json").write_text(json.dumps(whole))
+    assert "--ckpt-format fsdp_dtensor" in run("export", "whole.json", "-o", "fsdp").out
+    assert "--train-iters" in (tmp_path / "fsdp/launch.sh").read_text()
+
+
 def test_wrong_export(run: Run, plan: dict, tmp_path: Path) -> None:
     outcome = run("export", "plan.json", "--to", "megatron", "--rank", "77", "-o", "plan.json")
     assert (outcome.code, outcome.out) == (2, "")
@@ -103,6 +125,7 @@ CONTRADICTIONS = {
     "--tensor-model-parallel-size 2 --tensor-model-parallel-size 4": "more than once",
     "--pipeline-model-parallel-size $PP": "is a shell variable",
     "--tensor-model-parallel-size two": "whole number",
+    "--max-position-embeddings 1024": "is below --seq-length 4096",
 }
 SMALL = "--num-layers 32 --hidden-size 4096 --num-attention-heads 32 --seq-length 4096 --micro-batch-size 1"
 
@@ -142,6 +165,11 @@ def test_everything_wrong_at_once(run: Run) -> None:
             "torchtitan",
             "[activation_checkpoint]\nmode = 'some'\n[parallelism]\ntensor_parallel_degree = '2'\n",
             "must be",
+        ),
+        (
+            "torchtitan",
+            "[parallelism]\ndata_parallel_shard_degree = 4\n[training]\nglobal_batch_size = 64\nseq_len = 4096\n",
+            "is not the 16 that 16 devices leave",
         ),
         ("deepspeed", "{", "is not valid JSON"),
         ("deepspeed", "[]", "is not a JSON object"),

@@ -1,12 +1,15 @@
 """`simtrain report`: looked at in a real browser."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
+from conftest import ROOT, Run
 
 SECTIONS = ("answer", "time", "memory", "timeline", "front", "runners-up", "changes", "evidence", "run")
 FIGURES = {"time": 1, "memory": 2, "timeline": 1, "front": 1}
@@ -106,3 +109,24 @@ def test_wrong_input(run: Run, page: Path) -> None:
     assert outcome.code == 2
     assert "format_version = 0: this simtrain reads version 1" in outcome.err
     assert not (page.parent / "old.html").exists()
+
+
+def test_without_plotly_the_page_is_refused_before_any_work(run: Run) -> None:
+    """Where it is not installed at all: nothing may import it on the way."""
+    assert run("plan", *SMALL, "--out", "plan.json").code == 0
+    code = (
+        "import sys, importlib.util; sys.modules['plotly'] = None; find = importlib.util.find_spec;"
+        "importlib.util.find_spec = lambda name, *more: None if name == 'plotly' else find(name, *more);"
+        "sys.argv = ['simtrain', 'report', 'plan.json']; from simtrain.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path.cwd(),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "simtrain[html]" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -34,6 +34,12 @@ def test_table_and_json_hold_the_best_plan_of_every_point(run: Run) -> None:
     assert last["layout"] in table.out
 
 
+def test_the_model_may_be_left_out_where_it_is_varied(run: Run) -> None:
+    asked = ("sweep", "dgx-h100", "--vary", "model=llama-3-8b", "--gpus", "8", "--global-batch", "64", "--json")
+    (point,) = json.loads(run(*asked).out)["points"]
+    assert (point["model"], point["devices"]) == ("llama-3-8b", 8)
+
+
 def test_csv_holds_what_json_does(run: Run, tmp_path: Path) -> None:
     document = json.loads(run(*SMALL, *VARIED, "-o", "sweep.csv", "--json").out)
     found = rows(tmp_path / "sweep.csv")

@@ -49,6 +49,23 @@ def test_rows_show_as_a_table() -> None:
     assert type(rows)()._repr_html_()
 
 
+def test_rows_print_as_a_table_or_as_the_command_line_does(answer: object) -> None:
+    assert "and " in repr(st.models())
+    assert "llama" not in repr(st.models()[:1])
+    found = st.explain(answer, why_not={"tp": 8})
+    assert "Why not tp 8" in repr(found)
+    assert "Binds: " in repr(found)
+    swept = st.sweep("llama-3-8b", "dgx-h100", vary={"gpus": [8]}, global_batch=64, processes=1)
+    assert swept[0]["gpus"] == 8
+    assert "Best plan at every point" in repr(swept)
+
+
+def test_what_is_no_job_and_no_answer() -> None:
+    for wrong in (lambda: st.plan("x"), lambda: st.simulate("x"), lambda: st.explain("plan.json")):
+        with pytest.raises(st.WrongInput, match="is no "):
+            wrong()
+
+
 def test_wrong_input() -> None:
     with pytest.raises(st.WrongInput, match="gpu: is not known"):
         st.job("llama-3-8b", "dgx-h100", gpu=8)

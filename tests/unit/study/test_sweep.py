@@ -13,7 +13,7 @@ from jobs import job
 from simtrain.cli.sweep import HELP
 from simtrain.errors import WrongInput
 from simtrain.spec.job import Job
-from simtrain.study.journal import Journal, key
+from simtrain.study.journal import Journal, forget, key
 from simtrain.study.sweep import swept
 from simtrain.views.point import best_row
 
@@ -34,6 +34,16 @@ def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "asked"
     monkeypatch.setenv("ASKED", str(path))
     return path
+
+
+def test_points_of_another_sweep_stay_in_the_journal(count: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    swept(JOBS, asked, journal, processes=1)
+    assert forget(journal, JOBS[:1]) == 3
+    assert swept(JOBS[1:], asked, journal, processes=1)[0]["devices"] == 16
+    assert count.read_text().split() == ["8", "16", "32", "64"]
+    assert forget(journal, JOBS[1:]) == 0
+    assert not journal.exists()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -9,7 +9,7 @@ from simtrain.price.stock_power import stock_power
 from simtrain.spec.base import Evidence
 from simtrain.spec.load import device
 from simtrain.spec.plan import Plan
-from simtrain.study.energy import at_largest, laid
+from simtrain.study.energy import at_largest, laid, own_profile
 from simtrain.validation.compare import compared
 from simtrain.validation.predict import predict, predict_slice
 from simtrain.validation.worker import worker_job
@@ -20,13 +20,13 @@ PLAN = Plan(tp=2, sp=True, pp=2, dp=2, global_batch=16)
 def test_joules_are_those_of_largest_clocks_and_an_optimizer_that_works() -> None:
     asked = worker_job(job("llama-3-8b", gpus=8))
     found = predict(asked, PLAN)
-    fine, profile = laid(asked, PLAN)
+    assert own_profile(asked, PLAN) is None
+    fine = laid(asked, PLAN, None)
     watts = stock_power(asked.cluster.device)
     point = at_largest(fine)
     host = fine.standing / fine.graph.ranks - watts["idle"].value
     waiting = 8 / fine.graph.ranks * point.joules - 8 * host * point.seconds
     working = 8 * found.seconds["optimizer"] * (watts["memory"].value - watts["idle"].value)
-    assert profile is None
     assert found.joules == pytest.approx(waiting + working, rel=0.01)
     assert found.joules_evidence is Evidence.ASSUMED
     alone = predict_slice(asked, PLAN, 0)

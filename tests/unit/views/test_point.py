@@ -5,7 +5,7 @@ from jobs import job
 
 from simtrain.spec.plan import Plan
 from simtrain.study.bill import rates
-from simtrain.study.energy import at_largest, laid, power_grounds
+from simtrain.study.energy import at_largest, laid, own_profile, power_grounds
 from simtrain.views.point import EMPTY, best_row
 
 
@@ -13,7 +13,7 @@ def test_energy_is_that_of_the_replay_at_the_largest_clocks() -> None:
     asked = job(gpus=16, tokens=1e12)
     row = best_row(asked)
     plan = Plan.model_validate({name: row[f"plan_{name}"] for name in Plan.model_fields})
-    fine = laid(asked, plan)[0]
+    fine = laid(asked, plan, own_profile(asked, plan))
     machines = asked.devices // fine.graph.ranks * at_largest(fine).joules
     assert row["step_energy_j"] == pytest.approx(rates(asked, None, None, None, None).pue * machines)
     assert row["run_energy_j"] == pytest.approx(row["run_steps"] * row["step_energy_j"])
