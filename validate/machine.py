@@ -12,6 +12,8 @@ import torch.distributed as dist
 from sensors import Sensors
 
 OLDEST_TORCH = (2, 11)
+QUOTA = "/sys/fs/cgroup/cpu.max"
+"""Microseconds of processors a period, and the period, of this process's control group."""
 WINDOW = {"cpu": 0.02, "cuda": 0.005}
 """Seconds of one timed batch of calls."""
 
@@ -36,7 +38,7 @@ class Machine:
 
     def share(self, ranks):
         """Take an equal part of the processors, as one of so many ranks of this node."""
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+        torch.set_num_threads(max(1, processors() // ranks))
 
     def agreed(self, number):
         """Rank 0's whole number, on every rank."""
@@ -50,7 +52,8 @@ class Machine:
         """Start the process group; a rank that waits longer than `timeout` seconds for another gives up."""
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", str(_free_port()) if self.world == 1 else "29500")
-        where = {"device_id": self.device} if self.kind == "cuda" and self.backend == "nccl" else {}
+        nccl = self.kind == "cuda" and self.backend == "nccl" and self.world > 1  # one rank alone never sends
+        where = {"device_id": self.device} if nccl else {}
         dist.init_process_group(
             self.backend, rank=self.rank, world_size=self.world, timeout=datetime.timedelta(seconds=timeout), **where
         )
@@ -107,7 +110,7 @@ class Machine:
             "python": platform.python_version(),
             "date": datetime.date.today().isoformat(),
             "threads": torch.get_num_threads(),
-            "processors": os.cpu_count(),
+            "processors": processors(),
             "host_memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "name": _processor(),
         }
@@ -123,6 +126,17 @@ class Machine:
                 "sensors": self.sensors.state(),
             }
         return facts
+
+
+def processors():
+    """Processors this process may use: its affinity, and the quota of its control group (Linux)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open(QUOTA, encoding="ascii") as file:
+            quota, period = file.read().split()
+        return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return count
 
 
 def held_off():

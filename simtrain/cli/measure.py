@@ -94,7 +94,8 @@ def _run(device: str, ranks: str | None, quick: bool, out: Path) -> None:
     arguments = ["--device", device, "--out", str(out.resolve()), *(["--quick"] if quick else [])]
     ended = launch.run(launch.torchrun("measure", count, arguments), 600.0, _say)
     if ended.code != 0:
-        for line in ended.said:
+        plain = next((line for line in ended.said if "sees no CUDA" in line or "is too old" in line), None)
+        for line in ended.said if plain is None else (plain,):
             note(line)
         raise typer.Exit(1)
 

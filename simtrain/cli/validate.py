@@ -55,6 +55,7 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Predict, run, compare, record."""
+    import shutil
     import tempfile
 
     from simtrain.cli.output import console, note, print_json, write_json
@@ -123,6 +124,10 @@ def validate(
     else:
         folder = Path(tempfile.mkdtemp(prefix="simtrain-slurm-", dir=Path.home()))
         status, why, parts = cluster.submit(wanted, asked, folder, _say)
+        if status == "ok":
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            _say(f"Slurm job: its logs are in {folder}")
     rows = [*compare.compared(prediction, parts), *compare.reference(job, parts)]
     document = record(job, chosen, prediction, rows, status, why, parts, stage)
     records.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from simtrain.validation.predict import GROUPS, Prediction
 OPERATORS: Final = (
     (
         "communication",
-        r"nccl|c10d|gloo|wait_tensor|FSDP::(all_gather|post_backward_reduce|.*wait)|all_?reduce|ProcessGroup",
+        r"nccl|c10d|gloo|wait_tensor|^_Exchange|FSDP::(all_gather|post_backward_reduce|.*wait)|all_?reduce|ProcessGroup",
     ),
     ("optimizer", r"adam|multi_tensor_apply"),
     ("attention", r"scaled_dot_product|flash|fmha|sdpa|attention|dot_do_o"),
@@ -28,6 +28,7 @@ OPERATORS: Final = (
 """Patterns of torch.profiler's operator or kernel names, in the order they are tried; all others (copies to and from
 the host, what a library does beside the passes) are other compute."""
 UNDISTURBED: Final = "step, undisturbed"
+EXPOSED: Final = "exposed communication"
 LEFT: Final = ("reserve", "fragmentation")
 """Classes of memory that are no tensors."""
 
@@ -77,12 +78,19 @@ def compared(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
     steps = [second for rank in ranks for second in rank["step_times_s"]]
     step = float(np.median(steps)) if steps else None
     rows = [Row("step", "s", prediction.step_time, step), *_undisturbed(prediction, ranks)]
+    alone = rows[1].measured if len(rows) > 1 else None
+    share = alone / step if alone and step else 1.0
     measured = [grouped(rank["operators"]) for rank in ranks if rank.get("operators")]
     for name in GROUPS:
-        mean = float(np.mean([seconds[name] for seconds in measured])) if measured else None
+        mean = share * float(np.mean([seconds[name] for seconds in measured])) if measured else None
         if name == "bubble":
             mean = None
-        rows.append(Row(name, "s", prediction.seconds[name], mean))
+        note = "less what other programs took of the steps" if mean is not None and share < 1 else ""
+        rows.append(Row(name, "s", prediction.seconds[name], mean, note))
+    shown = [rank["exposed_communication_s"] for rank in ranks if rank.get("exposed_communication_s") is not None]
+    if shown:
+        note = "while no other kernel runs"
+        rows.append(Row(EXPOSED, "s", prediction.seconds["communication"], float(np.mean(shown)), note))
     rows += _memory(prediction, ranks) + _messages(prediction, ranks)
     return [*rows, _energy(prediction, ranks)]
 
@@ -110,20 +118,28 @@ def _energy(prediction: Prediction, ranks: list[dict[str, Any]]) -> Row:
 
 
 def _memory(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:
+    tensors = sum(size for name, size in prediction.memory.items() if name not in LEFT)
     held = [rank["memory"] for rank in ranks if rank.get("memory", {}).get("watched_peak_bytes")]
     if not held:
-        return []
-    tensors = sum(size for name, size in prediction.memory.items() if name not in LEFT)
+        return _allocated(prediction, tensors, [rank["memory"] for rank in ranks if rank.get("memory")])
     rows = [
         Row("tensors at the peak", "B", tensors, float(max(rank["watched_peak_bytes"] for rank in held))),
         Row("optimizer states", "B", prediction.memory["optimizer"], float(max(r["optimizer_bytes"] for r in held))),
     ]
-    if all("peak_reserved_bytes" in rank for rank in held):
-        allocated = float(max(rank["peak_allocated_bytes"] for rank in held))
-        rows.append(Row("allocated", "B", tensors, allocated))
-        reserved = float(max(rank["peak_reserved_bytes"] for rank in held))
-        rows.append(Row("reserved", "B", tensors + prediction.memory["fragmentation"], reserved))
-    return rows
+    return rows + _allocated(prediction, tensors, held)
+
+
+def _allocated(prediction: Prediction, tensors: float, held: list[dict[str, Any]]) -> list[Row]:
+    """What the allocator says, of a run that ended early too."""
+    if not held or not all("peak_reserved_bytes" in rank for rank in held):
+        return []
+    allocated, reserved = (
+        float(max(rank[f"peak_{what}_bytes"] for rank in held)) for what in ("allocated", "reserved")
+    )
+    return [
+        Row("allocated", "B", tensors, allocated),
+        Row("reserved", "B", tensors + prediction.memory["fragmentation"], reserved),
+    ]
 
 
 def _messages(prediction: Prediction, ranks: list[dict[str, Any]]) -> list[Row]:

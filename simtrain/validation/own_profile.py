@@ -187,9 +187,10 @@ def _memory(folder: Path, device: dict[str, Any]) -> tuple[float, float]:
     for name, times in FRESH:
         row = where(table, (table["name"] == name) & (table["elements"] == largest))
         step = (PASSES if device["architecture"] == "cpu" else PASSES | FUSED)[name]
-        moved += times * float(row["elements"][0]) * width * (step.forward + step.backward)
-        took = float(row["time_s"][0] + row["backward_s"][0])
-        seconds += times * max(took - start * (step.kernels + step.backward_kernels), 0.5 * took)
+        back = name != "residual"  # alone, its gradient is handed on as it is: nothing moves
+        moved += times * float(row["elements"][0]) * width * (step.forward + back * step.backward)
+        took = float(row["time_s"][0] + back * row["backward_s"][0])
+        seconds += times * max(took - start * (step.kernels + back * step.backward_kernels), 0.5 * took)
     bandwidth = float(device["memory_bandwidth"]["value"].split()[0]) * (
         1e9 if "GB/s" in device["memory_bandwidth"]["value"] else 1.0
     )

@@ -1,6 +1,7 @@
 """Running a plan for real: the worker started, its parts gathered, what went wrong put into words."""
 
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from simtrain.validation import launch, torch_trace
 WORDS: Final = {17: "out of memory", 18: "failed"}
 """Exit codes of validate/run."""
 KILLED: Final = (-9, 137)
+LAUNCHER: Final = r"ChildFailedError|torch\.distributed\.elastic|error_file|exitcode"
+"""In lines torchrun says of ranks that fell."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,14 @@ def arguments(wanted: Wanted, out: Path) -> list[str]:
 
 
 def carried_out(wanted: Wanted, heard: Callable[[str], None]) -> tuple[str, str, list[dict[str, Any]]]:
-    """Run the worker here; returns status, why, and whatever ranks recorded, in rank order."""
+    """Run the worker here; returns status, why, and whatever ranks recorded, in rank order, interrupted or not."""
     with tempfile.TemporaryDirectory(prefix="simtrain-") as folder:
         out = Path(folder) / "record.json"
         command = launch.torchrun("run", wanted.ranks, arguments(wanted, out))
-        ended = launch.run(command, wanted.limit, heard)
+        try:
+            ended = launch.run(command, wanted.limit, heard)
+        except (KeyboardInterrupt, SystemExit):
+            return "failed", "interrupted", parts(out)
         return judged(ended, parts(out))
 
 
@@ -77,22 +83,26 @@ def read(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
 
 def _traced(path: Path) -> tuple[str, str, list[dict[str, Any]]]:
     """A trace as what one rank recorded: its operators alone."""
-    return "ok", "", [{"rank": 0, "stage": 0, "step_times_s": [], "operators": torch_trace.read(path).operators}]
+    trace = torch_trace.read(path)
+    found = {"operators": trace.operators, "exposed_communication_s": trace.exposed}
+    return "ok", "", [{"rank": 0, "stage": 0, "step_times_s": []} | found]
 
 
 def judged(ended: launch.Ended, found: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
-    """How a run went: out of memory before failed before killed, as the first rank that fell takes others with it."""
-    for status in WORDS.values():
-        fallen = [part for part in found if part["status"] == status]
-        if fallen:
-            return status, f"rank {fallen[0]['rank']}: {fallen[0].get('why', '')}", found
-    if ended.code == 0 and found:
-        return "ok", "", found
+    """How a run went: out of memory before killed before failed, as the first rank that fell takes others with it."""
+    fallen = {status: [part for part in found if part["status"] == status] for status in WORDS.values()}
+    short, failed = fallen.values()
+    if short:
+        return "out of memory", _why(short[0]), found
     if ended.code is None:
         return "failed", "it took too long and was ended; raise --limit if it may take longer", found
     said = "\n".join(ended.said)
     if "SIGKILL" in said or ended.code in KILLED:
         return "failed", "a rank was killed (signal 9); the kernel does that when host memory runs out", found
+    if failed:
+        return "failed", _why(failed[0]), found
+    if ended.code == 0 and found:
+        return "ok", "", found
     for sign in ("is too old", "the plan is for", "EADDRINUSE", "address already in use", "sees no CUDA"):
         line = next((line for line in ended.said if sign in line), None)
         if line is not None:
@@ -100,7 +110,11 @@ def judged(ended: launch.Ended, found: list[dict[str, Any]]) -> tuple[str, str, 
     return "failed", f"the launcher ended with code {ended.code}: {_error(ended.said)}", found
 
 
+def _why(part: dict[str, Any]) -> str:
+    return f"rank {part['rank']}: {part.get('why', '')}"
+
+
 def _error(said: tuple[str, ...]) -> str:
-    """The last line that looks like a reason, else the last one."""
-    reasons = [line.strip() for line in said if "Error" in line or "error:" in line]
+    """The last line that looks like a reason and is not the launcher's, else the last one."""
+    reasons = [line.strip() for line in said if re.search(r"Error|error:", line) and not re.search(LAUNCHER, line)]
     return reasons[-1] if reasons else (said[-1] if said else "it said nothing")

@@ -25,8 +25,8 @@ class Trace:
     where there are any, else operators' own time."""
     seconds: dict[str, float]
     """By the groups of a comparison."""
-    exposed: float
-    """Seconds in which a device ran communication and nothing else."""
+    exposed: float | None
+    """Seconds of a step in which a device ran communication and nothing else; None where no device has kernels."""
     span: float
     """Seconds from first to last event."""
 
@@ -52,7 +52,8 @@ def read(path: Path) -> Trace:
     ]
     begin = min(float(event["ts"]) for event in timed)
     end = max(float(event["ts"]) + float(event["dur"]) for event in timed)
-    return Trace(operators, grouped(operators), _exposed(kernels), (end - begin) / 1e6)
+    exposed = _exposed(kernels) / steps if kernels else None
+    return Trace(operators, grouped(operators), exposed, (end - begin) / 1e6)
 
 
 def _own(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

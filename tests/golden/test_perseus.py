@@ -205,13 +205,13 @@ def above_waiting(phase: int) -> float:
     return float(np.mean([(c.joules - wait * c.seconds).min() / at_largest(c)[0] for c in curves]))
 
 
-def test_t5_on_a40_is_explained_by_its_power_cap() -> None:
+def test_t5_on_a40_saves_what_its_power_cap_wastes() -> None:
     """At largest clocks its passes draw the board's 300 W and last longer than timed alone, and they have room.
 
-    Limits down to 175 W lengthen no step, so passes are not what a step waits for (they come to 11.3 s of 25.1 s; why,
-    the artifact does not say). With room, every pass runs at its own clock of least energy. No curve of T5-3B is
-    published; by those of the two models that were measured on an A40, table 3's saving and all six of table 4 come
-    within 2 points.
+    Limits down to 175 W lengthen no step, so passes are not what a step waits for (they come to 11.3 s of 25.1 s;
+    what it waits for, and why planned steps are shorter, the artifact does not say: steps and joules are taken as
+    measured). With room, every pass runs at its own clock of least energy. No curve of T5-3B is published; by those
+    of the two models that were measured on an A40, table 3's saving and all six of table 4 come within 2 points.
     """
     run = next(run for run in MEASURED if run["id"] == "perseus-measured-a40-t5-3b-dp1tp1pp8")
     cap, step, joules = max(run["power_limit_global"])

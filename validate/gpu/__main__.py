@@ -32,10 +32,10 @@ def main():
     read.add_argument("--minutes", type=float, default=8.5)
     read.add_argument("--steps", type=int, default=10)
     asked = read.parse_args()
+    end = time.monotonic() + 60 * asked.minutes
     if unready(asked.device):
         sys.exit(unready(asked.device))
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    end = time.monotonic() + 60 * asked.minutes
     todo = [part for part in parts(asked)[: 1 if asked.profile else None] if not part[2].exists()]
     for name, command, result, longest in todo:
         if time.monotonic() + longest > end and longest < 60 * asked.minutes:
@@ -83,7 +83,9 @@ def parts(asked):
 
 def carried_out(command, seconds):
     """Run one part in a session of its own; '' or what went wrong. Nothing of it is left behind."""
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    from machine import processors  # on the path since unready
+
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": str(processors())}
     out = pathlib.Path(command[command.index("--out") + 1])
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".rank0.json").unlink(missing_ok=True)

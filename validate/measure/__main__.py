@@ -148,8 +148,8 @@ def powers(machine):
         while time.perf_counter() - begin < POWER_WINDOW:
             for _ in range(10):
                 call()
+            state = machine.sensors.state()  # while the device still works
             machine.wait()
-        state = machine.sensors.state()
         seconds = time.perf_counter() - begin
         spent = machine.sensors.energy() - before
         yield {"name": name, "power_w": spent / seconds, "time_s": seconds} | state

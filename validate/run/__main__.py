@@ -20,10 +20,6 @@ import torch.distributed as dist
 from machine import Machine, held_off, too_old
 from measure.kernels import Operands
 
-from run.states import size
-from run.train import Training
-from run.watch import Watch
-
 WARM_UP = 3
 """Steps before the first timed one; the last of them is watched."""
 PROFILED = 2
@@ -49,6 +45,8 @@ def main():
     asked = read.parse_args()
     if too_old():
         sys.exit(too_old())
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("torch sees no CUDA device here (torch.cuda.is_available() is False)")
     document = json.loads(asked.plan.read_text(encoding="utf-8"))
     job, plan = document["job"], document["plans"][asked.rank - 1]["plan"]
     machine = Machine(asked.device, asked.backend)
@@ -91,7 +89,7 @@ def main():
     if code:
         sys.exit(code)
     if asked.slice is None:
-        dist.barrier()
+        machine.together()
         dist.destroy_process_group()
     if machine.rank == 0:
         parts = [json.loads(asked.out.with_suffix(f".rank{rank}.json").read_text()) for rank in range(machine.world)]
@@ -100,6 +98,8 @@ def main():
 
 def run(job, plan, machine, asked, record, keep):
     """Warm up, watch a step, time the steps, profile two; `keep` writes what the record has, after every step."""
+    from run.train import Training  # an older torch has not all it imports
+
     torch.manual_seed(0)
     reference(machine, record)
     if machine.kind == "cuda":
@@ -137,7 +137,10 @@ def run(job, plan, machine, asked, record, keep):
         profiled(training, machine, asked, record, done)
     except RuntimeError as error:  # a profiler that may not trace costs the operators, not the run
         record["operators_why"] = str(error).splitlines()[0]
-    reference(machine, record)
+    try:
+        reference(machine, record)
+    except torch.OutOfMemoryError:  # the steps are done: what they left may be too little for it
+        record["reference"]["why"] = "no memory for it beside the model"
 
 
 def reference(machine, record):
@@ -154,15 +157,18 @@ def reference(machine, record):
 
 def counted(training, machine, record, first):
     """Energy of a step by the device's counter, over a window that is long beside the counter's updates; steps run."""
-    if machine.sensors is None or machine.sensors.energy() is None:
+    if machine.sensors is None:
+        return 0
+    if machine.sensors.energy() is None:
+        record["machine"]["sensors"] = machine.sensors.state() | {"note": machine.sensors.why}
         return 0
     steps = machine.agreed(max(3, math.ceil(ENERGY_WINDOW / statistics.median(record["step_times_s"]))))
     machine.together()
     before, begin = machine.sensors.energy(), time.perf_counter()
     for number in range(steps):
         training.step(first + number)
+    state = machine.sensors.state()  # while the device still works
     machine.wait()
-    state = machine.sensors.state()
     seconds, joules = time.perf_counter() - begin, machine.sensors.energy() - before
     record["energy"] = {"energy_per_step_j": joules / steps, "mean_power_w": joules / seconds}
     record["energy"] |= {"window_s": seconds, "steps": steps}
@@ -180,6 +186,9 @@ def note(record, loss):
 
 def watched(training, machine, record):
     """Messages and bytes of one step by operation; on CUDA its memory is the allocator's, read later."""
+    from run.states import size
+    from run.watch import Watch
+
     weights, gradients, states = training.held()
     kept = {"weights_bytes": size(weights, machine.device), "optimizer_bytes": size(states, machine.device)}
     watch = Watch(machine.device, [*weights, *gradients, *states])
@@ -199,8 +208,10 @@ def allocator():
 
 
 def profiled(training, machine, asked, record, first):
-    """Self seconds of every operator (CPU) or kernel (CUDA) in a step, by torch.profiler."""
+    """Self seconds of every operator (CPU) or kernel (CUDA) in a step, by torch.profiler; on CUDA those of streams."""
     from torch.profiler import ProfilerActivity, profile
+
+    from run.streams import streams
 
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if machine.kind == "cuda" else [])]
     machine.together()
@@ -216,6 +227,8 @@ def profiled(training, machine, asked, record, first):
         seconds = (event.self_device_time_total if on_device else event.self_cpu_time_total) / 1e6 / PROFILED
         if seconds > 0 and (not on_device or event.device_type != torch.autograd.DeviceType.CPU):
             rows.append({"name": event.key, "time_s": seconds, "count": event.count / PROFILED})
+    if on_device:
+        record |= streams(found.events(), PROFILED)
     record["operators"] = sorted(rows, key=lambda row: -row["time_s"])[:200]
     if asked.trace is not None and machine.rank == 0:
         found.export_chrome_trace(str(asked.trace))

@@ -118,10 +118,11 @@ class VocabularyLoss(torch.autograd.Function):
         target = target.clamp(0, logits.shape[1] - 1)
         most = logits.amax(1)
         _reduced(most, dist.ReduceOp.MAX, mesh)
-        logits = torch.exp_(logits - most[:, None])
+        logits = logits - most[:, None]
+        chosen = logits.gather(1, target[:, None]).squeeze(1) * mine
+        torch.exp_(logits)
         total = logits.sum(1)
         _reduced(total, dist.ReduceOp.SUM, mesh)
-        chosen = torch.log(logits.gather(1, target[:, None]).squeeze(1)) * mine
         _reduced(chosen, dist.ReduceOp.SUM, mesh)
         logits /= total[:, None]
         context.save_for_backward(logits, target, mine)

@@ -26,6 +26,7 @@ class Training:
         self.plan, self.job, self.machine = plan, job, machine
         self.mesh = Mesh(plan, machine, alone, stage)
         dtype = FORMATS[job["precision"]["matmul"]]
+        torch.set_float32_matmul_precision("high" if job["precision"]["matmul"] == "tf32" else "highest")
         host = plan["offload"] == "optimizer"
         shape = Shape(job["model"], self.mesh, dtype, dtype if host else torch.float32)
         self.sequence, self.batch = job["sequence"], plan["micro_batch"]
