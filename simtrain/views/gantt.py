@@ -27,6 +27,8 @@ from simtrain.views.rank import name
 Array = NDArray[np.floating[Any]]
 MOST: Final = 24
 """Rows that are drawn."""
+STEPS: Final = 1.5
+"""Of what is drawn over a step, from which it is several."""
 WIDEST: Final = 160
 """Columns, however wide the terminal is."""
 TICK: Final = 12
@@ -88,9 +90,10 @@ def print_timeline(console: Console, step: Step, held: Footprint, categories: tu
     label = max(len(name(step, rank)) for rank in ranks) + 1
     columns = max(min(console.width, WIDEST) - label - len(" 100.0 %"), TICK)
     rows = {rank: _row(step, rank, whole / columns, columns) for rank in ranks}
-    order = step.order
+    order, each = step.order, seconds(step.seconds)
+    drawn = f"a step of {each}" if whole < STEPS * step.seconds else f"steps that never drain, one every {each}"
     console.print(
-        f"Timeline of a step of {seconds(step.seconds)}: {_counted(order.stages, 'stage')}, "
+        f"Timeline of {drawn}: {_counted(order.stages, 'stage')}, "
         f"{_counted(order.microbatches, 'microbatch', 'es')}, {seconds(whole / columns)} a column"
     )
     if len(ranks) < step.graph.ranks:
