@@ -64,12 +64,14 @@ def simulate_brought(context: typer.Context) -> None:
 
 def _text(given: str) -> str:
     """What was given where it looks like a configuration, else what the file of that name holds."""
-    if given.lstrip().startswith(("-", "{", "[")) or "\n" in given:
+    hint = "name a file, or give arguments that begin with --"
+    if not given.strip():
+        raise WrongInput([Problem("--from", given, "is empty", hint)])
+    if given.lstrip().startswith(("-", "{", "[")) or "\n" in given or " --" in given:
         return given
     try:
         return Path(given).read_text(encoding="utf-8")
     except OSError as error:
-        hint = "name a file, or give arguments that begin with --"
         raise WrongInput([Problem("--from", given, f"cannot be read: {error.strerror}", hint)]) from None
     except UnicodeDecodeError:
         raise WrongInput([Problem("--from", given, "cannot be read: is not UTF-8 text")]) from None

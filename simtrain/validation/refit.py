@@ -142,10 +142,15 @@ def _refit(profile: Path, records: list[Record], write: bool) -> Refit:
 
 
 def _tells(record: Record, row: compare.Row) -> bool:
-    """Whether a row tells a rate: offloaded states bring passes of their own, which no elementwise term predicts."""
+    """Whether a row tells a rate.
+
+    Offloaded states bring passes of their own, which no elementwise term predicts, and so does a slice of sequence
+    parallelism: copies and sums stand in for what the other ranks would send.
+    """
     if row.name not in RATE_OF or row.unit != "s":
         return False
-    return row.name != "elementwise" or record.plan.offload == "none"
+    alone = record.stage is not None and record.plan.sp and record.plan.tp > 1
+    return row.name != "elementwise" or (record.plan.offload == "none" and not alone)
 
 
 def _step_errors(records: list[Record]) -> dict[str, float]:

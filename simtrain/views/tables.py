@@ -18,6 +18,7 @@ from simtrain.timeline.memory import CLASSES
 from simtrain.views.format import count, gib, money, percent, quantity, seconds
 from simtrain.views.layout import layout
 from simtrain.views.shares import shares
+from simtrain.workload.parameters import active, total
 
 REASONS = {rule.name: rule.reason for rule in RULES}
 QUANTITY = re.compile(r"(?P<number>[-+.\d]+(e[-+]?\d+)?) (?P<unit>\S+)")
@@ -42,8 +43,10 @@ def asked(job: Job) -> Text:
         else f"{job.global_batch[0]}..{job.global_batch[-1]} ({len(job.global_batch)} sizes)"
     )
     tokens = f", {count(job.tokens)} tokens" if job.tokens else ""
+    used = f", {count(active(job.model))} active" if job.model.experts else ""
+    model = f"{job.model.name} ({count(total(job.model))} parameters{used})"
     return Text(
-        f"{job.model.name} on {job.devices} x {job.cluster.device.title} ({job.cluster.title})\n"
+        f"{model} on {job.devices} x {job.cluster.device.title} ({job.cluster.title})\n"
         f"sequence {job.sequence}, batch {batches}, {job.precision.name}, {job.stack.name}{tokens}",
         style="bold",
     )

@@ -160,6 +160,7 @@ def test_everything_wrong_at_once(run: Run) -> None:
     [
         ("megatron", "--bf16", "megatron-lm"),
         ("megatron-lm", "no-such-file", "cannot be read"),
+        ("megatron-lm", " ", "is empty"),
         ("torchtitan", "[training\n", "is not valid TOML"),
         (
             "torchtitan",

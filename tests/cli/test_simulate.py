@@ -40,7 +40,7 @@ def test_a_plan_file_as_tables(run: Run, answer: dict) -> None:
     outcome = run("simulate", "plan.json")
     assert outcome.code == 0
     assert "Where a step's time goes" in outcome.out
-    assert "llama-3-8b on 8 x NVIDIA H100" in outcome.out
+    assert "llama-3-8b (8.03 B parameters) on 8 x NVIDIA H100" in outcome.out
 
 
 def test_the_layout_by_hand_is_the_layout_of_the_file(run: Run, answer: dict) -> None:

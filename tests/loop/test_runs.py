@@ -174,6 +174,8 @@ def test_rates_beyond_reason_and_offloaded_passes_are_left_alone(planned: Planne
     assert list(found.refused) == ["matmul"]
     assert found.after.matmul == found.before.matmul
     assert found.after.elementwise == found.before.elementwise
+    (cut,) = refit.refit([as_if(planned, 1.5, stage=0, elementwise=1.5)], write=False)
+    assert cut.after.elementwise == cut.before.elementwise
 
 
 def test_experts_exchange_and_train_the_same(trained: Trained) -> None:
