@@ -9,6 +9,8 @@ from typing import Any, Final
 from simtrain.errors import Problem, WrongInput
 from simtrain.validation import launch, runs
 
+PR_SET_PDEATHSIG: Final = 1
+"""Of prctl(2): the signal a process is sent when its parent ends."""
 POLL: Final = 10.0
 PORT: Final = 29500
 """First port ranks meet on; a job's number is added, so that two jobs on a node do not clash."""
@@ -21,7 +23,9 @@ class Task:
         self.module, self.arguments, self.environment = module, arguments, environment
 
     def __call__(self) -> int:
-        """Run the worker as the rank Slurm says."""
+        """Run the worker as the rank Slurm says; it ends with this process, however that ends (Linux)."""
+        import ctypes
+        import signal
         import subprocess
         import sys
 
@@ -38,7 +42,13 @@ class Task:
             "LOCAL_WORLD_SIZE": str(here.num_tasks // here.num_nodes),
         }
         command = [sys.executable, "-m", self.module, *self.arguments]
-        return subprocess.run(command, env=os.environ | self.environment | rank, check=False).returncode
+        libc = ctypes.CDLL(None)
+        return subprocess.run(
+            command,
+            env=os.environ | self.environment | rank,
+            check=False,
+            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+        ).returncode
 
 
 def parameters(options: str, ranks: int, node_ranks: int, minutes: int, device: str) -> dict[str, Any]:
