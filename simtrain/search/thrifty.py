@@ -19,16 +19,15 @@ Array = NDArray[np.float64]
 
 
 def joules(job: Job, found: Estimate, on: Machine) -> Array:
-    """Of a step of all devices and their hosts, for the order of plans only: replays say more; shape (plans,).
+    """Of a step of all devices, their hosts and network, for the order of plans only: replays say more; shape (plans,).
 
     Messages inside passes count as passes.
     """
-    device, node = job.cluster.device, job.cluster.node
+    device = job.cluster.device
     waiting = blocking_power(device)
     working = working_power(device)
-    beside = node.host_power / node.devices
     passes = np.minimum(bound(job, found.plans, on), found.step_time)
-    return np.asarray(job.devices * ((waiting + beside) * found.step_time + (working - waiting) * passes))
+    return np.asarray(job.devices * ((waiting + job.power_beside) * found.step_time + (working - waiting) * passes))
 
 
 def thrifty(job: Job, top: int) -> PlanTable:

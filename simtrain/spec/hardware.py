@@ -131,6 +131,8 @@ class Fabric(Spec):
     oversubscription: Fact[Annotated[float, Field(ge=1)]]
     """Uplink shortage beyond `nodes_per_pod` nodes: 1 is non-blocking."""
     nodes_per_pod: PositiveInt | None = None
+    power: Fact[Power] | None = None
+    """Of switches and optics, for each node; its adapters are the host's."""
     checks: Checks | None = None
     """None: ranks do not compare their calls."""
 

@@ -74,6 +74,14 @@ class Job(Spec):
         return min(self.cluster.node.devices, self.devices)
 
     @property
+    def power_beside(self) -> float:
+        """W a device of its host and, where the job spans nodes, of the switches between them; what nobody states is
+        none."""
+        fabric = self.cluster.fabric.power
+        network = fabric.value if fabric is not None and self.devices > self.node_devices else 0.0
+        return (self.cluster.node.host_power + network) / self.cluster.node.devices
+
+    @property
     def domain(self) -> int:
         """Devices of the job in one scale-up domain: the largest even share of its devices that one domain holds."""
         node = self.node_devices

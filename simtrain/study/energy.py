@@ -180,13 +180,13 @@ def laid(job: Job, plan: Plan, profile: PowerProfile | None, cap: float | None =
     """A plan's step as a trade-off with a clock for every pass, its curves from the `profile`, else the law."""
     device = job.cluster.device
     step = replayed(job, plan, machine(job)).step
-    beside = job.cluster.node.host_power / job.cluster.node.devices
     measured = None if profile is None else profile.measured
     waiting = blocking_power(device) if measured is None else measured.blocking_power.value
     if cap is not None and cap <= waiting:
         rule = f"is not above the {waiting:.0f} W a device draws while it waits"
         raise WrongInput([Problem("--power-cap", f"{cap:g} W", rule, f"its limit is {device.power_limit.value:.0f} W")])
-    return tradeoff(step.graph, step.costs, curves(device, step.costs, profile, waiting, cap), waiting, beside)
+    curve_of = curves(device, step.costs, profile, waiting, cap)
+    return tradeoff(step.graph, step.costs, curve_of, waiting, job.power_beside)
 
 
 def at_largest(fine: Tradeoff) -> Point:

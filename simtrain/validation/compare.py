@@ -17,7 +17,7 @@ OPERATORS: Final = (
         r"nccl|c10d|gloo|wait_tensor|^_Exchange|FSDP::(all_gather|post_backward_reduce|.*wait)|all_?reduce|ProcessGroup",
     ),
     ("optimizer", r"adam|multi_tensor_apply"),
-    ("attention", r"scaled_dot_product|flash|fmha|sdpa|attention|dot_do_o"),
+    ("attention", r"scaled_dot_product|flash|fmha|sdpa|attention|dot_do_o|convert_dq"),
     ("matmul", r"aten::(mm|bmm|addmm|_scaled_mm)$|gemm|cutlass|cublas|nvjet|xmma"),
     (
         "elementwise",

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from jobs import job
 from rich.console import Console
 
 from simtrain.errors import WrongInput
@@ -11,6 +12,7 @@ from simtrain.price.curve import Curve
 from simtrain.price.power_law import law_curve
 from simtrain.search.clocks import CurveOf, staged, tradeoff, with_switches
 from simtrain.search.tradeoff import Tradeoff
+from simtrain.spec import load
 from simtrain.spec.load import device
 from simtrain.spec.plan import Plan
 from simtrain.spec.request import Request
@@ -183,3 +185,11 @@ def test_a_schedule_without_flushes_is_refused(found: EnergyPlan) -> None:
     plan = found.plan.model_copy(update={"schedule": "no-flush"})
     with pytest.raises(WrongInput, match="never end"):
         energy_plan(found.job, plan)
+
+
+def test_hosts_and_switches_are_counted_a_device() -> None:
+    """Switches where a job spans nodes; a cluster that states neither has none."""
+    node, fabric = load.cluster("dgx-h100").node.host_power, load.cluster("dgx-h100").fabric.power.value
+    assert job(gpus=8).power_beside == pytest.approx(node / 8)
+    assert job(gpus=16).power_beside == pytest.approx((node + fabric) / 8)
+    assert job(cluster="v100-8x-edr", gpus=16, stack="megatron-lm-2021").power_beside == 0.0
