@@ -15,13 +15,13 @@ from simtrain.workload.shard import Shard
 
 
 def messages(shard: Shard, head_dim: float, value_head_dim: float) -> tuple[Op, ...]:
-    """Messages of one layer's attention over the context axis."""
+    """Messages of one layer's attention over the context axis; heads are exchanged before it and after it."""
     plans, width, stack = shard.plans, shard.job.precision.activation_bytes, shard.job.stack
     queries = shard.tokens * shard.heads * (head_dim + value_head_dim) * width
     kv_heads = shard.heads if stack.keys_repeated.value else shard.kv_heads
     keys = shard.tokens * kv_heads * (head_dim + value_head_dim) * width
     heads, ring = plans.cp_head, plans.cp_ring
-    exchange = Message("all_to_all", "heads", queries + keys, heads, plans.tp, 1.0 * (heads > 1))
+    exchange = Message("all_to_all", "heads", (queries + keys) / 2, heads, plans.tp, 2.0 * (heads > 1))
     passed = Message("point_to_point", "context", keys, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0))
     both = keys * (1 + (stack.ring_gradient_bytes.value or width) / width)
     returned = Message("point_to_point", "context", both, ring, plans.tp * heads, np.where(ring > 1, ring - 1.0, 0.0))
