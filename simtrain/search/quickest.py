@@ -1,7 +1,7 @@
 """The best plans alone, as `search` ranks them, without its front and counts: what a sweep asks at every point.
 
-No step is shorter than its passes (estimate.bound). A sample of the space sets a mark; what cannot beat the mark is
-neither kept nor estimated.
+No step is shorter than its passes (estimate.bound). A sample of the space sets a mark; what cannot beat the mark, or
+holds more activations than a device has memory, is neither kept nor estimated.
 """
 
 from dataclasses import replace
@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 from simtrain.estimate import Detail, Estimate, estimate, machine
 from simtrain.estimate.bound import bound
+from simtrain.estimate.passes import priced
 from simtrain.price.blocks import Machine
 from simtrain.search.search import ranked, refined
 from simtrain.search.space import BLOCK, Space
 from simtrain.spec.job import Job
 from simtrain.spec.plan import PlanTable
-from simtrain.workload.strategies.pipeline import layout
+from simtrain.timeline.memory import holdings
+from simtrain.workload.strategies.pipeline import BREADTH_FIRST, FIRST, GPIPE, INTERLEAVED, in_flight, layout
 from simtrain.workload.strategies.recompute import FULL, NONE, SELECTIVE
 
+FILLS: Final = (GPIPE, BREADTH_FIRST, INTERLEAVED)
+"""Schedules in which the slowest stage also waits for a microbatch to come through a chunk of every other."""
 SAMPLED: Final = 32
 """One of so many meshes is in the sample."""
 Array = NDArray[np.float64]
@@ -35,14 +39,19 @@ def quickest(job: Job, top: int) -> tuple[Estimate, Detail]:
     modes = [replace(outer, recompute=np.full(len(outer), mode)) for mode in (NONE, SELECTIVE, FULL)]
     least = np.stack([bound(job, plans, on) / outer.global_batch for plans in modes])
     order = np.argsort(least[NONE], kind="stable")
-    largest = layout(job, outer).layers.max(axis=0) + 1
+    layers = layout(job, outer).layers
+    largest, first = layers.max(axis=0) + 1, np.maximum(layers[FIRST] - 1, 1)
+    held = np.stack([holdings(priced(job, plans, on)[0]).activations[FIRST] for plans in modes]) * first / layers[FIRST]
     kept, mark = [PlanTable.of([])], np.inf
     looked_at = np.concatenate([order[::SAMPLED], order])
     step = max(1, 4 * BLOCK // space.inner_size)
     for start in range(0, len(looked_at), step):
         rows = looked_at[start : start + step]
         plans, row, _ = space.behind(rows[least[NONE, rows] <= mark])
-        kept.append(plans.take(_least(plans, least[:, row], largest[row]) <= mark))
+        worth = _least(plans, least[:, row], largest[row]) <= mark
+        kept.append(
+            plans.take(worth & (_held(job, plans, held[:, row], first[row]) <= job.cluster.device.memory.value))
+        )
         if sum(map(len, kept)) >= BLOCK or start + step >= len(looked_at):
             best, mark = _best(job, PlanTable.concatenate(kept), on, top)
             kept = [best]
@@ -52,10 +61,24 @@ def quickest(job: Job, top: int) -> tuple[Estimate, Detail]:
 def _least(plans: PlanTable, least: Array, largest: Array) -> Array:
     """Seconds a sequence at least; `least`: of the same mesh without recomputation, selective, full, shape (3, plans).
 
-    No stage holds more layers than `largest`, so of each at least that share of those named is rebuilt.
+    No stage holds more layers than `largest`, so of each at least that share of those named is rebuilt. With t seconds
+    of passes in the mean over p stages, m max(t) + (sum(t) - max(t)) / v is no less than (m + (p - 1) / v) t.
     """
     chosen = np.take_along_axis(least, plans.recompute[None], axis=0)[0]
-    return np.asarray(chosen + plans.full_layers / largest * (least[FULL] - chosen))
+    rebuilt = chosen + plans.full_layers / largest * (least[FULL] - chosen)
+    fills = np.isin(plans.schedule, FILLS)
+    return np.asarray(rebuilt * (1 + fills * (plans.pp - 1) / (plans.vpp * plans.microbatches)))
+
+
+def _held(job: Job, plans: PlanTable, held: Array, first: Array) -> Array:
+    """Bytes the first stage holds at least: activations of the microbatches in flight, and what is never free.
+
+    `held`: activations of one microbatch without recomputation, selective, full, shape (3, plans); `first`: layers the
+    stage has at least.
+    """
+    chosen = np.take_along_axis(held, plans.recompute[None], axis=0)[0]
+    each = chosen + np.minimum(plans.full_layers / first, 1.0) * (held[FULL] - chosen)
+    return np.asarray(in_flight(plans, np.zeros(len(plans))) * each + job.stack.reserve.value)
 
 
 def _best(job: Job, plans: PlanTable, on: Machine, top: int) -> tuple[PlanTable, float]:
