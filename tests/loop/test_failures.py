@@ -140,7 +140,8 @@ print(json.dumps(slurm.submit(wanted, asked, folder, lambda line: None, "local",
 def test_an_interrupted_wait_cancels_the_job_and_keeps_what_it_had(planned: Planned, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     command = [sys.executable, "-c", WAITING, str(planned()[2]), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting:
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}  # which cancels jobs here
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **heard) as waiting:
         until = time.monotonic() + 90
         while time.monotonic() < until and waiting.poll() is None:
             if any(part["step_times_s"] for part in runs.parts(tmp_path / "record.json")):

@@ -316,13 +316,13 @@ def test_shared_expert_runs_over_the_tensor_axis() -> None:
 
 @given(st.sampled_from([2, 4, 8]))
 def test_ulysses_messages_shrink_with_the_degree(degree: int) -> None:
-    """Queries, keys, values and outputs: 4 s h / P of message a rank (arXiv 2309.14509 section 3.2)."""
+    """Queries, keys, values and outputs: 4 s h / P of message a rank (arXiv 2309.14509 section 3.2), in two."""
     asked = gpt(16, 128, 4096)
     block = layer(asked, cp_head=degree)
     sent = 4 * 4096 * 2048 * 2 / degree
     assert messages(block, "heads") == {
-        ("forward", "all_to_all"): [(sent, 1.0)],
-        ("backward", "all_to_all"): [(sent, 1.0)],
+        ("forward", "all_to_all"): [(sent / 2, 2.0)],
+        ("backward", "all_to_all"): [(sent / 2, 2.0)],
     }
 
 
