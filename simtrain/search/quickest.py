@@ -41,7 +41,8 @@ def quickest(job: Job, top: int) -> tuple[Estimate, Detail]:
     order = np.argsort(least[NONE], kind="stable")
     layers = layout(job, outer).layers
     largest, first = layers.max(axis=0) + 1, np.maximum(layers[FIRST] - 1, 1)
-    held = np.stack([holdings(priced(job, plans, on)[0]).activations[FIRST] for plans in modes]) * first / layers[FIRST]
+    held = np.stack([holdings(priced(job, plans, on)[0]).activations[FIRST] for plans in modes])
+    held = held * first / np.maximum(layers[FIRST], 1)
     kept, mark = [PlanTable.of([])], np.inf
     looked_at = np.concatenate([order[::SAMPLED], order])
     step = max(1, 4 * BLOCK // space.inner_size)

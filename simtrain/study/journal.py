@@ -90,7 +90,9 @@ def forget(path: Path, jobs: Iterable[Job]) -> int:
     done = {key(job) for job in jobs}
     kept = [line for line in path.read_bytes().splitlines(keepends=True) if json.loads(line)["key"] not in done]
     if kept:
-        path.write_bytes(b"".join(kept))
+        beside = path.with_name(f"{path.name}.new")
+        beside.write_bytes(b"".join(kept))
+        beside.replace(path)
     else:
         path.unlink()
     return len(kept)

@@ -50,8 +50,7 @@ def test_rows_show_as_a_table() -> None:
 
 
 def test_rows_print_as_a_table_or_as_the_command_line_does(answer: object) -> None:
-    assert "and " in repr(st.models())
-    assert "llama" not in repr(st.models()[:1])
+    assert repr(st.models()).endswith(f"and {len(st.models()) - 30} more")
     found = st.explain(answer, why_not={"tp": 8})
     assert "Why not tp 8" in repr(found)
     assert "Binds: " in repr(found)
